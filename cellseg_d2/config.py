@@ -1,0 +1,124 @@
+"""Every configuration key that cellseg_d2 adds to Detectron2's, one comment each.
+
+The keys under ``MODEL`` carry the names and defaults of the published CenterMask configurations, so that those YAML
+files merge without an edit. The keys under ``INPUT``, ``DATASETS``, ``DATALOADER``, ``SOLVER`` and ``TEST`` are ours.
+"""
+
+from detectron2.config import CfgNode as CN
+
+__all__ = ["add_cellseg_config"]
+
+
+def add_cellseg_config(cfg: CN) -> None:
+    """Add the keys of cellseg_d2 to a config made by ``detectron2.config.get_cfg()``, in place."""
+    _add_model_config(cfg.MODEL)
+    _add_data_config(cfg)
+    _add_training_config(cfg)
+
+
+def _add_model_config(model: CN) -> None:
+    """The model: VoVNetV2, FCOS, the mask head and its scoring head."""
+    model.VOVNET = CN()
+    # One of the seven names of modeling.backbone.vovnet.SPECS
+    model.VOVNET.CONV_BODY = "V-39-eSE"
+    # Stages that the plain backbone returns; with FPN, MODEL.FPN.IN_FEATURES must be among them
+    model.VOVNET.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]
+    # FrozenBN, BN, SyncBN, GN or "" (none)
+    model.VOVNET.NORM = "FrozenBN"
+    # Kept for published files; the widths follow from CONV_BODY
+    model.VOVNET.OUT_CHANNELS = 256
+    model.VOVNET.BACKBONE_OUT_CHANNELS = 256
+    # Deformable 3x3 convolutions in stage2..stage5, plain or modulated, with this many offset groups
+    model.VOVNET.STAGE_WITH_DCN = (False, False, False, False)
+    model.VOVNET.WITH_MODULATED_DCN = False
+    model.VOVNET.DEFORMABLE_GROUPS = 1
+
+    model.FCOS = CN()
+    model.FCOS.NUM_CLASSES = 80
+    # Feature maps, one stride each
+    model.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    model.FCOS.FPN_STRIDES = [8, 16, 32, 64, 128]
+    # Probability that a location is foreground at the start of training (sets the bias of the class logits)
+    model.FCOS.PRIOR_PROB = 0.01
+    # Candidates must exceed this class probability
+    model.FCOS.INFERENCE_TH_TRAIN = 0.05
+    model.FCOS.INFERENCE_TH_TEST = 0.05
+    model.FCOS.NMS_TH = 0.6
+    # Candidates a level before NMS, and detections an image after NMS (ties at the cut are kept)
+    model.FCOS.PRE_NMS_TOPK_TRAIN = 1000
+    model.FCOS.PRE_NMS_TOPK_TEST = 1000
+    model.FCOS.POST_NMS_TOPK_TRAIN = 100
+    model.FCOS.POST_NMS_TOPK_TEST = 100
+    # Levels above p5: 0, 1 (p6) or 2 (p6 and p7)
+    model.FCOS.TOP_LEVELS = 2
+    # Norm of the towers: GN, BN, SyncBN or "none"
+    model.FCOS.NORM = "GN"
+    # One learned factor a level on the box regression
+    model.FCOS.USE_SCALE = True
+    # Threshold class probability * centerness instead of the class probability alone
+    model.FCOS.THRESH_WITH_CTR = False
+    # Focal loss
+    model.FCOS.LOSS_ALPHA = 0.25
+    model.FCOS.LOSS_GAMMA = 2.0
+    # Upper ends of the levels' size ranges, in pixels (the last level is open); one fewer than IN_FEATURES
+    model.FCOS.SIZES_OF_INTEREST = [64, 128, 256, 512]
+    # Kept for published files: box regression always ends in relu
+    model.FCOS.USE_RELU = True
+    # Deformable last convolution in the towers
+    model.FCOS.USE_DEFORMABLE = False
+    model.FCOS.NUM_CLS_CONVS = 4
+    model.FCOS.NUM_BOX_CONVS = 4
+    model.FCOS.NUM_SHARE_CONVS = 0
+    # Positives lie within POS_RADIUS strides of the box centre; else anywhere in the box
+    model.FCOS.CENTER_SAMPLE = True
+    model.FCOS.POS_RADIUS = 1.5
+    # iou, linear_iou or giou
+    model.FCOS.LOC_LOSS_TYPE = "giou"
+
+    # How a box chooses its feature level: "area" (FPN's rule) or "ratio" (image area over box area)
+    model.ROI_MASK_HEAD.ASSIGN_CRITERION = "area"
+    model.MASKIOU_ON = False
+    model.MASKIOU_LOSS_WEIGHT = 1.0
+    model.ROI_MASKIOU_HEAD = CN()
+    model.ROI_MASKIOU_HEAD.NAME = "MaskIoUHead"
+    model.ROI_MASKIOU_HEAD.CONV_DIM = 256
+    model.ROI_MASKIOU_HEAD.NUM_CONV = 4
+
+
+def _add_data_config(cfg: CN) -> None:
+    """Data sets, reading and augmentation."""
+    # Fills "{cell_type}" in the names of DATASETS.TRAIN and DATASETS.TEST: "livecell_{cell_type}_train"
+    cfg.DATASETS.CELL_TYPE = ""
+    # Own data: COCO JSON and image folder, registered as custom_train and custom_val
+    cfg.DATASETS.CUSTOM = CN()
+    cfg.DATASETS.CUSTOM.TRAIN_JSON = ""
+    cfg.DATASETS.CUSTOM.TRAIN_IMAGES = ""
+    cfg.DATASETS.CUSTOM.VAL_JSON = ""
+    cfg.DATASETS.CUSTOM.VAL_IMAGES = ""
+    # Leave out (and count) images that cannot be decoded, instead of stopping at the first
+    cfg.DATALOADER.SKIP_CORRUPT_IMAGES = False
+    # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.
+    # Images of more than 8 bits are always stretched, by (0.1, 99.9) where this is empty.
+    cfg.INPUT.STRETCH_PERCENTILES = ()
+    # Turn training images by a random multiple of 90 degrees
+    cfg.INPUT.RANDOM_ROT90 = False
+    # Random zoom of training images: lowest and highest factor; (1, 1) is none
+    cfg.INPUT.RANDOM_ZOOM = (1.0, 1.0)
+    # Random brightness and contrast within 1 +- this value; 0 is none
+    cfg.INPUT.INTENSITY_JITTER = 0.0
+
+
+def _add_training_config(cfg: CN) -> None:
+    """Optimisation, validation and stopping."""
+    # SGD or ADAMW
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Mixed precision (SOLVER.AMP.ENABLED) in bfloat16 or float16 (float16 needs a GPU)
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Best checkpoint and early stopping watch this metric of the first data set of DATASETS.TEST
+    cfg.TEST.BEST_METRIC = "segm/AP"
+    # Also compute the training losses on the validation set at each TEST.EVAL_PERIOD
+    cfg.TEST.VAL_LOSS = True
+    # Stop after this many evaluations without a better TEST.BEST_METRIC; 0: never
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
+    # Write overlays of the first N test images after an evaluation
+    cfg.TEST.OVERLAYS = 0

@@ -1,0 +1,16 @@
+"""The models. Importing this package registers them in Detectron2's registries."""
+
+from .backbone import VoVNet, build_fcos_vovnet_fpn_backbone, build_vovnet_backbone, build_vovnet_fpn_backbone
+from .proposal_generator import FCOS
+from .roi_heads import CenterROIHeads, MaskIoUHead, SpatialAttentionMaskHead
+
+__all__ = [
+    "FCOS",
+    "CenterROIHeads",
+    "MaskIoUHead",
+    "SpatialAttentionMaskHead",
+    "VoVNet",
+    "build_fcos_vovnet_fpn_backbone",
+    "build_vovnet_backbone",
+    "build_vovnet_fpn_backbone",
+]
