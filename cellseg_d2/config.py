@@ -18,6 +18,11 @@ def add_cellseg_config(cfg: CN) -> None:
 
 def _add_model_config(model: CN) -> None:
     """The model: VoVNetV2, FCOS, the mask head and its scoring head."""
+    # Read weight files that hold more than tensors and arrays; that runs code out of the file
+    model.TRUST_WEIGHTS = False
+    # Start layers anew whose shape differs in MODEL.WEIGHTS (another number of classes) instead of stopping
+    model.REINIT_MISMATCHED = False
+
     model.VOVNET = CN()
     # One of the seven names of modeling.backbone.vovnet.SPECS
     model.VOVNET.CONV_BODY = "V-39-eSE"

@@ -1,0 +1,119 @@
+"""From 28 x 28 mask probabilities to COCO run-length masks, without an N x H x W stack on the way."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+import torch.nn.functional as F
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+__all__ = ["masks_to_rles", "postprocess_rle", "predict_rle"]
+
+PIXELS_AT_ONCE = 1 << 22  # pixels sampled together
+
+
+@torch.no_grad()
+def predict_rle(model: nn.Module, batched_inputs: list[dict]) -> list[Instances]:
+    """Run a ``GeneralizedRCNN`` in evaluation mode and return its detections with run-length masks.
+
+    Args:
+        model: in evaluation mode.
+        batched_inputs: Detectron2's input dicts; ``height`` and ``width`` give the output size.
+
+    Returns:
+        One ``Instances`` an image, on the CPU, at output size, as Detectron2's postprocessing gives them (boxes
+        scaled and clipped, empty ones dropped) but with ``pred_rles`` in the place of ``pred_masks``: a list of COCO
+        RLE dicts {"size": [h, w], "counts": str}. ``mask_scores`` is there if the model scores masks.
+    """
+    raw = model.inference(batched_inputs, do_postprocess=False)
+    sizes = [(x.get("height", r.image_size[0]), x.get("width", r.image_size[1])) for x, r in zip(batched_inputs, raw)]
+    return [postprocess_rle(r, height, width) for r, (height, width) in zip(raw, sizes)]
+
+
+def postprocess_rle(raw: Instances, height: int, width: int) -> Instances:
+    """Scale and clip raw detections of one image and encode their masks; ``raw`` is left as it was."""
+    fields = {k: v.clone() if hasattr(v, "clone") else v for k, v in raw.get_fields().items()}
+    probabilities = fields.pop("pred_masks", None)
+    scaled = Instances(raw.image_size, **fields)
+    if probabilities is not None:
+        scaled.mask_probabilities = probabilities
+    scaled = detector_postprocess(scaled, height, width)
+    result = Instances((height, width), **{k: v for k, v in scaled.get_fields().items() if k != "mask_probabilities"})
+    result = result.to("cpu")
+    if probabilities is not None:
+        masks = scaled.mask_probabilities[:, 0].float().cpu()
+        result.pred_rles = masks_to_rles(masks, result.pred_boxes.tensor, height, width)
+    return result
+
+
+def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> list[dict]:
+    """Paste mask probabilities into their boxes and encode each as COCO RLE.
+
+    The masks are those of ``detectron2.layers.paste_masks_in_image``, pixel by pixel, but every cell is sampled in its
+    own window; cells of similar size are sampled together.
+
+    Args:
+        masks: (N, S, S) float, probabilities.
+        boxes: (N, 4), x0, y0, x1, y1 inside an image of ``height`` x ``width`` pixels.
+        threshold: pixels of at least this probability belong to the cell.
+
+    Returns:
+        N dicts {"size": [height, width], "counts": str}.
+    """
+    rles: list[dict | None] = [None] * len(masks)
+    origin = (boxes[:, :2].floor() - 1).clamp(min=0).long()
+    end = torch.minimum((boxes[:, 2:].ceil() + 1).long(), torch.tensor([width, height]))
+    size = (end - origin).clamp(min=1)
+    for index in _groups(size):
+        window = size[index].amax(0)
+        pasted = _sample(masks[index], boxes[index], origin[index], window) >= threshold
+        for i, crop in zip(index.tolist(), pasted.numpy()):
+            w, h = size[i].tolist()
+            rles[i] = _encode(crop[:h, :w], origin[i].tolist(), height, width)
+    return rles
+
+
+def _groups(size: Tensor) -> Iterator[Tensor]:
+    """Indices of cells to sample together: windows (N, 2) of similar size, PIXELS_AT_ONCE in all."""
+    order = size.amax(1).argsort()
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        limit = 1.5 * size[order[start]].amax() + 8
+        while stop < len(order):
+            largest = size[order[stop]].amax()
+            if largest > limit or (stop - start + 1) * largest**2 > PIXELS_AT_ONCE:
+                break
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def _sample(masks: Tensor, boxes: Tensor, origin: Tensor, window: Tensor) -> Tensor:
+    """Masks (n, S, S) sampled at the pixel centres of windows of one size (w, h) at ``origin``: (n, h, w)."""
+    w, h = window.tolist()
+    corner, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    # The arithmetic of detectron2.layers.mask_ops, in its order: equal to the last bit.
+    x = (torch.arange(w) + origin[:, :1] + 0.5 - corner[:, :1]) / extent[:, :1] * 2 - 1
+    y = (torch.arange(h) + origin[:, 1:] + 0.5 - corner[:, 1:]) / extent[:, 1:] * 2 - 1
+    grid = torch.stack([x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)], dim=3)
+    return F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
+
+
+def _encode(crop: np.ndarray, origin: list[int], height: int, width: int) -> dict:
+    """RLE of an image of zeros with the boolean ``crop`` (h, w) at ``origin`` (x, y)."""
+    x0, y0 = origin
+    # Positions, in column-major order of the image, where the value changes within or at the end of a column.
+    padded = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=np.int8)
+    padded[:, 1:-1] = crop.T
+    column, row = np.nonzero(np.diff(padded, axis=1))
+    changes = (column + x0) * height + row + y0
+    if len(changes):  # a column that ends in 1 on the last row followed by one that starts with 1: one run
+        joined = np.nonzero(changes[1:-1:2] == changes[2::2])[0]
+        changes = np.delete(changes, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(changes, prepend=0, append=height * width)
+    rle = mask_util.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
