@@ -115,5 +115,7 @@ def _encode(crop: np.ndarray, origin: list[int], height: int, width: int) -> dic
         joined = np.nonzero(changes[1:-1:2] == changes[2::2])[0]
         changes = np.delete(changes, np.concatenate([2 * joined + 1, 2 * joined + 2]))
     counts = np.diff(changes, prepend=0, append=height * width)
+    if len(changes) and counts[-1] == 0:  # the last pixel of the image belongs to the cell
+        counts = counts[:-1]
     rle = mask_util.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
