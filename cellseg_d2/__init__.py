@@ -1,14 +1,24 @@
 """Cell instance segmentation on Detectron2: CenterMask for dense microscopy images."""
 
-from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__", "add_cellseg_config"]
+if TYPE_CHECKING:
+    from .config import add_cellseg_config
+
+__all__ = ["add_cellseg_config", "__version__"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
-    """Load Detectron2 and register the models on first use, so that ``cellseg_d2.doctor`` runs without either."""
-    if name == "add_cellseg_config":
-        import_module(".modeling", __name__)
-        return import_module(".config", __name__).add_cellseg_config
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    """Import ``add_cellseg_config`` when it is first asked for, and register the models with it.
+
+    Importing the package itself stays free of torch and Detectron2, so that ``python -m cellseg_d2.doctor`` can tell
+    what is wrong with them.
+    """
+    if name != "add_cellseg_config":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import modeling  # noqa: F401  (registers the models)
+    from .config import add_cellseg_config
+
+    globals()[name] = add_cellseg_config
+    return add_cellseg_config

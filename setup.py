@@ -1,0 +1,63 @@
+"""Package metadata. ``make setup`` installs it with the versions of constraints.txt, and Detectron2 beside it."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+# Detectron2 is not listed: it has no release of its own on PyPI. scripts/setup.sh installs it, pinned by hash.
+REQUIRES = [
+    "torch",
+    "torchvision",
+    # what Detectron2's Python code imports
+    "fvcore",
+    "iopath",
+    "yacs",
+    "omegaconf>=2.1,<2.4",
+    "hydra-core",
+    "pycocotools",
+    "termcolor",
+    "tabulate",
+    "cloudpickle",
+    "tqdm",
+    "tensorboard",
+    "matplotlib",
+    "packaging",
+    "pyyaml",
+    "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which later versions dropped
+    # images and geometry
+    "opencv-python-headless",  # the same cv2 as opencv-python, but it needs no libGL on a server
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "shapely",  # crops polygons
+    "pillow",
+    "tifffile",
+    "imagecodecs",  # LZW and other compressed TIFF
+    # tables and consoles
+    "pandas",
+    "rich",
+]
+
+
+def read_version() -> str:
+    """The version in cellseg_d2/__init__.py, read as text: importing it would need torch."""
+    text = (HERE / "cellseg_d2" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError('cellseg_d2/__init__.py has no line __version__ = "..."')
+    return match.group(1)
+
+
+setup(
+    name="cellseg_d2",
+    version=read_version(),
+    description="Cell instance segmentation on Detectron2: CenterMask for dense microscopy images",
+    license="Apache-2.0",
+    packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
+    python_requires=">=3.11,<3.13",
+    install_requires=REQUIRES,
+    extras_require={"test": ["pytest", "hypothesis", "ruff"]},
+)
