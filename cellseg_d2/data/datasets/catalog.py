@@ -1,0 +1,137 @@
+"""Data sets by name: fill in what the config leaves open, load, and check against the model."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from . import livecell
+from .coco_json import DatasetError
+from .custom import register_coco
+
+__all__ = ["check_num_classes", "load", "resolve"]
+
+logger = logging.getLogger(__name__)
+
+_PLACEHOLDER = "{cell_type}"
+
+
+def resolve(cfg: CfgNode) -> None:
+    """Make every name in ``DATASETS.TRAIN`` and ``DATASETS.TEST`` a registered data set, in place.
+
+    Fills ``{cell_type}`` from ``DATASETS.CELL_TYPE`` and registers ``custom_train`` and ``custom_val`` from
+    ``DATASETS.CUSTOM``. May be called again, as every process of a run does. An empty image folder stands for the
+    folder of the JSON.
+
+    Raises:
+        DatasetError: an unknown name, or an option that the names need is empty, or the other way round.
+    """
+    _fill_cell_type(cfg.DATASETS)
+    for split in ("train", "val"):
+        _register_custom(cfg.DATASETS, split)
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            _require_registered(name, f"DATASETS.{key}")
+
+
+def load(name: str) -> list[dict]:
+    """Detectron2's dataset dicts of a registered data set, checked: there are images, and class ids are contiguous.
+
+    Raises:
+        DatasetError: unknown name, no image at all, or a class id outside the data set's classes.
+        MissingDataError: files are not there.
+    """
+    _require_registered(name, "data set")
+    records = DatasetCatalog.get(name)
+    if not records:
+        raise DatasetError(f"{name}: this data set has no images")
+    ids = {annotation["category_id"] for record in records for annotation in record.get("annotations", ())}
+    classes = len(MetadataCatalog.get(name).thing_classes)
+    if not ids <= set(range(classes)):
+        raise DatasetError(f"{name}: class ids {sorted(ids)} do not fit into its {classes} classes")
+    return records
+
+
+def check_num_classes(cfg: CfgNode) -> None:
+    """The number of classes must be the same in the FCOS head, the ROI heads and every data set.
+
+    Raises:
+        DatasetError: it is not; the message names all places and the options that set them right.
+    """
+    names = list(dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)))
+    in_model = {
+        "MODEL.FCOS.NUM_CLASSES": cfg.MODEL.FCOS.NUM_CLASSES,
+        "MODEL.ROI_HEADS.NUM_CLASSES": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+    }
+    in_data = {name: list(MetadataCatalog.get(name).thing_classes) for name in names}
+    counts = {len(classes) for classes in in_data.values()}
+    if not names or counts == set(in_model.values()):
+        return
+    places = [f"{key} = {value}" for key, value in in_model.items()]
+    places += [f"{name}: {len(classes)} ({_abridged(classes)})" for name, classes in in_data.items()]
+    fix = (
+        "set " + " ".join(f"{key} {count}" for key in in_model for count in counts)
+        if len(counts) == 1
+        else "use data sets with the same classes"
+    )
+    raise DatasetError("the numbers of classes disagree: " + "; ".join(places) + f". To fix it, {fix}")
+
+
+def _fill_cell_type(datasets: CfgNode) -> None:
+    """Replace ``{cell_type}`` in the names; an option without a place for it is an error, not a silent no-op."""
+    names = (*datasets.TRAIN, *datasets.TEST)
+    if not datasets.CELL_TYPE:
+        if any(_PLACEHOLDER in name for name in names):
+            raise DatasetError(
+                f"DATASETS.TRAIN/TEST name {_PLACEHOLDER} but DATASETS.CELL_TYPE is empty; set it to one of "
+                f"{', '.join(livecell.CELL_TYPES)}"
+            )
+        return
+    cell_type = livecell.normalise_cell_type(datasets.CELL_TYPE)
+    if not any(_PLACEHOLDER in name or f"_{cell_type}_" in name for name in names):
+        raise DatasetError(
+            f"DATASETS.CELL_TYPE is {datasets.CELL_TYPE!r} but no name in DATASETS.TRAIN/TEST has {_PLACEHOLDER} in "
+            f"it; name them livecell_{_PLACEHOLDER}_train and so on, or leave DATASETS.CELL_TYPE empty"
+        )
+    for key in ("TRAIN", "TEST"):
+        filled = tuple(name.replace(_PLACEHOLDER, cell_type) for name in datasets[key])
+        if filled != tuple(datasets[key]):
+            datasets[key] = filled
+
+
+def _register_custom(datasets: CfgNode, split: str) -> None:
+    """Register ``custom_<split>`` where the names ask for it."""
+    name, key = f"custom_{split}", f"DATASETS.CUSTOM.{split.upper()}_JSON"
+    json_file = datasets.CUSTOM[f"{split.upper()}_JSON"]
+    wanted = name in (*datasets.TRAIN, *datasets.TEST)
+    if wanted and not json_file:
+        raise DatasetError(f"DATASETS.TRAIN/TEST name {name} but {key} is empty; set it to your COCO JSON")
+    if json_file and not wanted:
+        logger.warning("%s is set, but neither DATASETS.TRAIN nor DATASETS.TEST names %s", key, name)
+    elif json_file:
+        images = datasets.CUSTOM[f"{split.upper()}_IMAGES"]
+        register_coco(name, json_file, images or Path(json_file).parent)
+
+
+def _require_registered(name: str, where: str) -> None:
+    """Detectron2's catalog has ``name``."""
+    if name in DatasetCatalog:
+        return
+    known = DatasetCatalog.list()
+    others = [name for name in known if not name.startswith(("livecell_", "custom_"))]
+    close = difflib.get_close_matches(name, [*known, "custom_train", "custom_val"], n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else "."
+    raise DatasetError(
+        f"{where}: there is no data set {name!r}{hint} Known are livecell_<split> and livecell_<cell type>_<split> "
+        f"with split {', '.join(livecell.SPLITS)} and cell type {', '.join(livecell.CELL_TYPES)}; custom_train and "
+        f"custom_val (your own, through DATASETS.CUSTOM), and {len(others)} others that are registered"
+    )
+
+
+def _abridged(names: Sequence[str], most: int = 20) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

@@ -1,0 +1,129 @@
+"""Read microscopy images as 8-bit, three channels; say clearly which file is damaged and how."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps
+
+__all__ = ["CorruptImageError", "read_image", "stretch_to_uint8"]
+
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# For images of more than 8 bits where no percentiles are given
+_DEFAULT_STRETCH = (0.1, 99.9)
+
+
+class CorruptImageError(ValueError):
+    """An image file that cannot be decoded or is not what the annotations say.
+
+    Attributes:
+        file_name: the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, file_name: str | Path, reason: str) -> None:
+        super().__init__(str(file_name), reason)
+        self.file_name, self.reason = str(file_name), reason
+
+    def __str__(self) -> str:
+        return f"cannot use image {self.file_name}: {self.reason}"
+
+
+def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
+    """Read an image file (tif, png, jpg, ...) as uint8.
+
+    Args:
+        path: one frame, grey or colour, of 1 to 16 bits or floating point.
+        stretch: two percentiles of the grey values that become 0 and 255. Empty: 8-bit values stay as they are, and
+            deeper images are stretched by (0.1, 99.9).
+
+    Returns:
+        H x W x 3 uint8 in BGR order, three equal channels for a grey image; alpha is dropped.
+
+    Raises:
+        CorruptImageError: cut off, damaged, not an image, several frames, or not finite.
+        OSError: the file is not there or may not be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        image = _decode_tiff(content) if content[:4] in _TIFF_SIGNATURES else _decode_other(content)
+    except Exception as error:  # decoders raise anything from struct.error to KeyError on damaged files
+        raise CorruptImageError(path, f"{error} ({type(error).__name__}, {len(content)} bytes)") from error
+    if image.dtype == bool:
+        image = image.astype(np.uint8) * 255
+    if image.dtype.kind not in "uif":
+        raise CorruptImageError(path, f"values of type {image.dtype} are not grey values")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise CorruptImageError(path, f"{np.count_nonzero(~np.isfinite(image))} values are not finite")
+    if image.dtype != np.uint8 or len(stretch):
+        image = stretch_to_uint8(image, stretch or _DEFAULT_STRETCH)
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def stretch_to_uint8(image: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+    """Map two grey-value percentiles to 0 and 255, all channels alike; a constant image becomes zeros.
+
+    Where the two percentiles have the same value (a few bright spots on black), minimum and maximum take their place.
+
+    Raises:
+        ValueError: the percentiles are not ``0 <= low < high <= 100``.
+    """
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"INPUT.STRETCH_PERCENTILES: {tuple(percentiles)} is not 0 <= low < high <= 100")
+    low, high = np.percentile(image, percentiles)
+    if low == high:
+        low, high = float(image.min()), float(image.max())
+    if low == high:
+        return np.zeros(image.shape, dtype=np.uint8)
+    scaled = (image.astype(np.float64) - low) * (255.0 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _decode_tiff(content: bytes) -> np.ndarray:
+    """H x W or H x W x 3 (RGB) array of a TIFF with one frame. Colour palettes are not applied (ImageJ uses them for
+    display only); black and white are swapped where the file says that 0 is white."""
+    with tifffile.TiffFile(BytesIO(content)) as tif:
+        if len(tif.series) != 1:
+            raise ValueError(f"a TIFF with {len(tif.series)} image series; use one frame per file")
+        series = tif.series[0]
+        image = np.asarray(series.asarray(maxworkers=1))
+        inverted = series.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        axes, shape = series.axes, series.shape
+    keep = [index for index, (axis, size) in enumerate(zip(axes, shape, strict=True)) if size > 1 or axis in "YXS"]
+    image, axes = image.reshape([shape[index] for index in keep]), "".join(axes[index] for index in keep)
+    if axes == "SYX":
+        image, axes = np.moveaxis(image, 0, 2), "YXS"
+    if axes not in ("YX", "YXS"):
+        raise ValueError(f"a TIFF of shape {shape} with axes {axes}; use one frame per file")
+    if inverted and image.dtype.kind == "u":
+        image = np.iinfo(image.dtype).max - image
+    return image if axes == "YX" else _without_alpha(image)
+
+
+def _decode_other(content: bytes) -> np.ndarray:
+    """H x W or H x W x 3 (RGB) array of any other format. Pillow decodes all of it, as OpenCV would return half of a
+    truncated JPEG; OpenCV then reads 16-bit PNG, of which Pillow keeps only 8 bits in colour."""
+    with Image.open(BytesIO(content)) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise ValueError(f"{image.n_frames} frames; use one frame per file")
+        image.load()
+        if image.format == "PNG" and content[24] == 16:
+            deep = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+            return deep if deep.ndim == 2 else deep[:, :, 2::-1]
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(("I", "F")):
+            return np.asarray(image)
+        return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+
+def _without_alpha(image: np.ndarray) -> np.ndarray:
+    """Drop the alpha channel of H x W x C; one colour channel becomes H x W."""
+    channels = image.shape[2]
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(f"{channels} channels in one frame; one (grey) or three (colour) are supported")
+    return image[:, :, :3] if channels >= 3 else image[:, :, 0]

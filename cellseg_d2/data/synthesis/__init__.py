@@ -1,0 +1,1 @@
+"""Synthetic training images: simulated phantoms and recombined real cells."""

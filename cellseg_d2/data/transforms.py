@@ -1,0 +1,127 @@
+"""Augmentations of training and test images, made from the config."""
+
+import sys
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+
+__all__ = ["RandomRot90", "RandomZoom", "Rot90Transform", "build_augmentations"]
+
+
+class Rot90Transform(T.Transform):
+    """A lossless turn by ``turns`` * 90 degrees, counter-clockwise as ``numpy.rot90``."""
+
+    def __init__(self, height: int, width: int, turns: int) -> None:
+        super().__init__()
+        self.height, self.width, self.turns = height, width, turns % 4
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """Turn an image of H x W or H x W x C."""
+        return np.ascontiguousarray(np.rot90(img, self.turns, axes=(0, 1)))
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Turn a mask or label image of H x W."""
+        return self.apply_image(segmentation)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Turn points (N x 2, x and y in continuous pixel coordinates)."""
+        x, y = coords[:, 0], coords[:, 1]
+        turned = {
+            0: (x, y),
+            1: (y, self.width - x),
+            2: (self.width - x, self.height - y),
+            3: (self.height - y, x),
+        }
+        return np.stack(turned[self.turns], axis=1)
+
+    def inverse(self) -> "Rot90Transform":
+        """The turn back."""
+        height, width = (self.width, self.height) if self.turns % 2 else (self.height, self.width)
+        return Rot90Transform(height, width, -self.turns)
+
+
+class RandomRot90(T.Augmentation):
+    """Turn by a random multiple of 90 degrees."""
+
+    def get_transform(self, image: np.ndarray) -> Rot90Transform:
+        """A turn of this image."""
+        return Rot90Transform(*image.shape[:2], turns=int(np.random.randint(4)))
+
+
+class RandomZoom(T.Augmentation):
+    """Scale both sides by one factor, drawn uniformly from [low, high]."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        if not 0 < low <= high:
+            raise ValueError(f"INPUT.RANDOM_ZOOM: {(low, high)} is not 0 < low <= high")
+        self.low, self.high = low, high
+
+    def get_transform(self, image: np.ndarray) -> T.ResizeTransform:
+        """A scaling of this image."""
+        height, width = image.shape[:2]
+        factor = self._rand_range(self.low, self.high)
+        return T.ResizeTransform(height, width, max(round(height * factor), 1), max(round(width * factor), 1))
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """The augmentations in the order in which they are applied.
+
+    Training: resize, zoom, crop, flip, turn, brightness and contrast. Test: resize. A size of 0 means no resizing
+    (``MIN_SIZE_*``) or no upper limit (``MAX_SIZE_*``).
+
+    Raises:
+        ValueError: an option out of range.
+    """
+    if not is_train:
+        return _resize(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")
+    augmentations = _resize(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
+    if tuple(cfg.INPUT.RANDOM_ZOOM) != (1.0, 1.0):
+        augmentations.append(RandomZoom(*cfg.INPUT.RANDOM_ZOOM))
+    if cfg.INPUT.CROP.ENABLED:
+        augmentations.append(_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    return augmentations + _flip(cfg.INPUT.RANDOM_FLIP) + _turn_and_jitter(cfg)
+
+
+def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> list[T.Augmentation]:
+    """Resize the shorter side."""
+    sizes = (min_size,) if isinstance(min_size, int) else tuple(min_size)
+    if not any(sizes):
+        return []
+    if sampling == "range" and len(sizes) == 1:
+        sizes *= 2
+    return [T.ResizeShortestEdge(sizes, max_size or sys.maxsize, sampling)]
+
+
+def _crop(crop_type: str, size: tuple[float, float]) -> T.Augmentation:
+    """A random crop; absolute sizes are pixels, relative ones shares of the image."""
+    if crop_type.startswith("absolute"):
+        if any(side < 1 or side != int(side) for side in size):
+            raise ValueError(f"INPUT.CROP.SIZE: {tuple(size)} are not pixels, but INPUT.CROP.TYPE is {crop_type!r}")
+        return T.RandomCrop(crop_type, tuple(int(side) for side in size))
+    if any(not 0 < side <= 1 for side in size):
+        raise ValueError(
+            f"INPUT.CROP.SIZE: {tuple(size)} are not shares of the image in (0, 1], but INPUT.CROP.TYPE is "
+            f"{crop_type!r}; for a size in pixels set it to 'absolute'"
+        )
+    return T.RandomCrop(crop_type, tuple(size))
+
+
+def _flip(direction: str) -> list[T.Augmentation]:
+    """A random flip: "horizontal", "vertical" or "none"."""
+    if direction == "none":
+        return []
+    if direction not in ("horizontal", "vertical"):
+        raise ValueError(f"INPUT.RANDOM_FLIP: {direction!r} is not one of horizontal, vertical, none")
+    return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]
+
+
+def _turn_and_jitter(cfg: CfgNode) -> list[T.Augmentation]:
+    """Turns by 90 degrees; brightness and contrast within 1 +- INTENSITY_JITTER."""
+    jitter = cfg.INPUT.INTENSITY_JITTER
+    if not 0 <= jitter < 1:
+        raise ValueError(f"INPUT.INTENSITY_JITTER: {jitter} is not in [0, 1)")
+    turn = [RandomRot90()] if cfg.INPUT.RANDOM_ROT90 else []
+    colour = [T.RandomBrightness(1 - jitter, 1 + jitter), T.RandomContrast(1 - jitter, 1 + jitter)] if jitter else []
+    return turn + colour

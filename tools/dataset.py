@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Work with COCO data sets.
+
+    python tools/dataset.py split --json all.json --images images/ --hold-out 40 --output splits/ [--where kind=fluorescence]
+
+split: writes train.json and val.json; images that look alike (one acquisition) stay on one side.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from cellseg_d2.data.datasets.coco_json import DatasetError, read_coco
+from cellseg_d2.data.image_io import CorruptImageError
+from cellseg_d2.data.split import group_alike, select, split_by_group
+
+console = Console(highlight=False)
+
+
+def split(args: argparse.Namespace) -> None:
+    """Write train.json and val.json of a data set."""
+    coco = read_coco(args.json)
+    wanted = [w.partition("=")[::2] for w in args.where]
+    images = [i for i in coco.images if all(str(i.get(key)) == value for key, value in wanted)]
+    if not images:
+        raise ValueError(f"no image of {args.json} has {' and '.join(args.where)}")
+    groups = group_alike([args.images / i["file_name"] for i in images])
+    held = split_by_group(groups, args.hold_out, args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("train", ~held), ("val", held)):
+        part = select(coco, {i["id"] for i, c in zip(images, chosen) if c})
+        temporary = args.output / f".{name}.json.tmp"
+        temporary.write_text(json.dumps(part))
+        os.replace(temporary, args.output / f"{name}.json")
+        cells = len(part["annotations"])
+        counts = f"{len(part['images'])} images in {len(set(groups[chosen]))} groups, {cells} cells"
+        console.print(f"{args.output / name}.json: {counts}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = parser.add_subparsers(required=True).add_parser("split", help="hold images out")
+    command.add_argument("--json", type=Path, required=True)
+    command.add_argument("--images", type=Path, required=True, help="image folder")
+    command.add_argument("--hold-out", type=int, required=True, metavar="N", help="images in val.json")
+    command.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only images with this entry")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--output", type=Path, required=True)
+    command.set_defaults(run=split)
+    args = parser.parse_args()
+    try:
+        args.run(args)
+    except (DatasetError, CorruptImageError, ValueError, OSError) as error:
+        sys.exit(f"dataset.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
