@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Work with COCO data sets.
 
-    python tools/dataset.py split --json all.json --images images/ --hold-out 40 --output splits/ [--where kind=fluorescence]
+    python tools/dataset.py split --json all.json --images images/ --hold-out 40 --output splits/
 
 split: writes train.json and val.json; images that look alike (one acquisition) stay on one side.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     command.add_argument("--json", type=Path, required=True)
     command.add_argument("--images", type=Path, required=True, help="image folder")
     command.add_argument("--hold-out", type=int, required=True, metavar="N", help="images in val.json")
-    command.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only images with this entry")
+    command.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such images")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--output", type=Path, required=True)
     command.set_defaults(run=split)

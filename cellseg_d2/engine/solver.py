@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule from a config."""
 
+from functools import partial
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_lr_scheduler
@@ -12,7 +14,11 @@ __all__ = ["build_optimizer", "build_scheduler", "refresh_learning_rate"]
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW as SOLVER says, with its decay rules and gradient clipping."""
+    """SGD or AdamW as SOLVER says, with its decay rules and gradient clipping.
+
+    Beside Detectron2's CLIP_TYPE "value" and "norm" (each parameter for itself), "full_model" clips the norm of all
+    gradients together.
+    """
     solver = cfg.SOLVER
     groups = get_default_optimizer_params(
         model,
@@ -28,7 +34,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         optimizer = torch.optim.AdamW(groups, **common)
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}: choose SGD or ADAMW")
+    if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE == "full_model":
+        optimizer.register_step_pre_hook(partial(_clip_full_model, solver.CLIP_GRADIENTS.CLIP_VALUE))
+        return optimizer
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def _clip_full_model(limit: float, optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Scale all gradients together so that their common Euclidean norm is at most ``limit``."""
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], limit)
 
 
 def build_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:

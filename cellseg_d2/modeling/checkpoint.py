@@ -110,8 +110,8 @@ def _rename(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tenso
         state = {k.removeprefix("module."): v for k, v in state.items()}
     known = {prefix: sum(prefix + k in own for k in state) for prefix in PREFIXES}
     best = max(PREFIXES, key=lambda prefix: known[prefix])
-    ignored = ("num_batches_tracked",)
-    return {best + k: v for k, v in state.items() if k not in IGNORED and not (k.endswith(ignored) and best + k not in own)}
+    renamed = {best + k: v for k, v in state.items() if k not in IGNORED}
+    return {k: v for k, v in renamed.items() if k in own or not k.endswith("num_batches_tracked")}
 
 
 def _compare_pixel_statistics(model: nn.Module, state: dict[str, Tensor], path: str) -> None:

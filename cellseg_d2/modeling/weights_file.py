@@ -53,8 +53,10 @@ def read_weights(path: str, *, trust: bool = False) -> dict[str, Tensor]:
     try:
         content = _read(local, trust)
     except (pickle.UnpicklingError, AttributeError, ImportError) as error:
-        hint = "it is truncated, no weight file, or holds Python objects. Only if you know who made it, set MODEL.TRUST_WEIGHTS True"
-        raise WeightsError(f"{path} was refused: {hint}. ({_first_line(error)})") from error
+        raise WeightsError(
+            f"{path} was refused: it is truncated, no weight file, or holds Python objects ({_first_line(error)}). "
+            "Only if you know who made it, set MODEL.TRUST_WEIGHTS True"
+        ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} cannot be read: truncated or no weight file. ({_first_line(error)})") from error
     return _state_dict(content, path)
@@ -65,8 +67,8 @@ def _local_path(path: str) -> Path:
         local = Path(PathManager.get_local_path(path))
     except Exception as error:  # whatever the network layer raises: the user needs to know the address and the reason
         raise WeightsError(
-            f"{path} could not be fetched ({_first_line(error)}). Download it yourself and set MODEL.WEIGHTS to the file, "
-            'or to "" for random weights'
+            f"{path} could not be fetched ({_first_line(error)}). Download it yourself and set MODEL.WEIGHTS to the "
+            'file, or to "" for random weights'
         ) from error
     if not local.is_file():
         raise WeightsError(f"MODEL.WEIGHTS: there is no file {local}")

@@ -150,7 +150,7 @@ class VoVNet(Backbone):
         super().__init__()
         unknown = set(out_features) - {"stem", *STAGES}
         if unknown or not out_features:
-            raise ValueError(f"MODEL.VOVNET.OUT_FEATURES: choose from stem, {', '.join(STAGES)}; got {list(out_features)}")
+            raise ValueError(f"MODEL.VOVNET.OUT_FEATURES: stem, {', '.join(STAGES)}, or some; not {list(out_features)}")
         plain = Unit(norm, spec.depthwise)
         a, b, c = spec.stem
         self.stem = nn.Sequential()

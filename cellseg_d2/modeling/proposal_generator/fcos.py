@@ -194,10 +194,11 @@ def _as_proposals(found: Instances) -> Instances:
 
 def _check(in_features: list[str], strides: list[int], sizes: list[float], loc_loss: str) -> None:
     if len(in_features) != len(strides):
-        raise ValueError(f"MODEL.FCOS.FPN_STRIDES needs one stride for each of {list(in_features)}, got {list(strides)}")
+        raise ValueError(f"MODEL.FCOS.FPN_STRIDES needs a stride for each of {list(in_features)}, got {list(strides)}")
     if len(sizes) != len(strides) - 1 or sorted(sizes) != list(sizes):
         raise ValueError(
-            f"MODEL.FCOS.SIZES_OF_INTEREST needs {len(strides) - 1} rising sizes for {len(strides)} levels, got {list(sizes)}"
+            f"MODEL.FCOS.SIZES_OF_INTEREST needs {len(strides) - 1} rising sizes for {len(strides)} levels, "
+            f"got {list(sizes)}"
         )
     if loc_loss not in LOC_LOSSES:
         raise ValueError(f"MODEL.FCOS.LOC_LOSS_TYPE is one of {', '.join(LOC_LOSSES)}, not {loc_loss!r}")

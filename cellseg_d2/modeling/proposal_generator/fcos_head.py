@@ -75,7 +75,7 @@ class FCOSHead(nn.Module):
         """Arguments from ``cfg.MODEL.FCOS``; ``input_shape`` has one entry a level, of equal width."""
         channels = {shape.channels for shape in input_shape}
         if len(channels) != 1:
-            raise ValueError(f"FCOS shares one head over its levels, which must be of one width; got {sorted(channels)}")
+            raise ValueError(f"FCOS shares one head over its levels: they must be of one width, not {sorted(channels)}")
         node = cfg.MODEL.FCOS
         return {
             "channels": channels.pop(),

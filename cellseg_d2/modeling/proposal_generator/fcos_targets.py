@@ -121,10 +121,9 @@ def _candidates(height: int, width: int, boxes: Tensor, stride: int, radius: flo
     region = boxes
     if radius is not None:
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        region = torch.cat(
-            [torch.maximum(centre - stride * radius, boxes[:, :2]), torch.minimum(centre + stride * radius, boxes[:, 2:])],
-            dim=1,
-        )
+        low = torch.maximum(centre - stride * radius, boxes[:, :2])
+        high = torch.minimum(centre + stride * radius, boxes[:, 2:])
+        region = torch.cat([low, high], dim=1)
     # Columns and rows that may lie inside, one too many on either side: the exact test follows.
     limit = torch.tensor([width, height], device=boxes.device)
     low = (((region[:, :2] - stride // 2) / stride).floor().long()).clamp(min=0).minimum(limit)

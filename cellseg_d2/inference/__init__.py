@@ -1,0 +1,5 @@
+"""Models on images."""
+
+from .predictor import Predictor
+
+__all__ = ["Predictor"]

@@ -1,0 +1,84 @@
+"""From an image, or the path of one, to its cells as COCO results."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from torch import nn
+
+from ..data.image_io import read_image
+from ..data.transforms import build_augmentations
+from ..engine.setup import load_config
+from ..evaluation.records import instances_to_results
+from ..modeling.checkpoint import load_weights
+from ..modeling.postprocess import predict_rle
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """Outlines the cells of one image at a time.
+
+    Args:
+        model: a ``GeneralizedRCNN`` with weights; put into evaluation mode.
+        cfg: the config that it was built with: test size, grey-value stretch and channel order come from there.
+
+    Examples:
+        >>> predictor = Predictor.from_files("configs/demo.yaml", "output/demo/model_best.pth")  # doctest: +SKIP
+        >>> cells = predictor("image.tif", min_score=0.5)                                        # doctest: +SKIP
+        >>> cells[0]["bbox"], cells[0]["mask_score"], cells[0]["segmentation"]["size"]           # doctest: +SKIP
+    """
+
+    def __init__(self, model: nn.Module, cfg: CfgNode):
+        self.model = model.eval()
+        self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
+        self.stretch = cfg.INPUT.STRETCH_PERCENTILES
+        self.image_format = cfg.INPUT.FORMAT
+
+    @classmethod
+    def from_files(cls, config_file: str, weights: str, *options: Any) -> "Predictor":
+        """Build a model from a config file, ``KEY, VALUE, ...`` options and a weight file.
+
+        The model runs on ``MODEL.DEVICE``, or on the CPU where there is no GPU.
+
+        Raises:
+            ConfigError, WeightsError: the config or the weights cannot be used; the message says why.
+        """
+        cfg = load_config(config_file, list(options))
+        if not torch.cuda.is_available():
+            cfg.MODEL.DEVICE = "cpu"
+        model = build_model(cfg)
+        load_weights(model, weights, complete=True, trust=cfg.MODEL.TRUST_WEIGHTS)
+        return cls(model, cfg)
+
+    @torch.inference_mode()
+    def __call__(self, image: str | Path | np.ndarray, min_score: float = 0.0) -> list[dict[str, Any]]:
+        """The cells of an image, best first.
+
+        Args:
+            image: a path, or (H, W, 3) uint8 in the order BGR, or (H, W) uint8.
+            min_score: leave out cells whose detection score is lower.
+
+        Returns:
+            COCO results: ``image_id`` (the file name, "" for an array), ``category_id`` (class number from 0),
+            ``bbox`` [x, y, w, h] in pixels, ``score``, ``mask_score`` and ``segmentation`` (RLE), each where the
+            model makes it.
+        """
+        name = ""
+        if not isinstance(image, np.ndarray):
+            name = Path(image).name
+            image = read_image(image, self.stretch)
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, None], 3, axis=2)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image is (H, W) or (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
+        height, width = image.shape[:2]
+        prepared = T.AugInput(image if self.image_format == "BGR" else image[:, :, ::-1])
+        self.augmentations(prepared)
+        tensor = torch.from_numpy(np.ascontiguousarray(prepared.image.transpose(2, 0, 1)))
+        (found,) = predict_rle(self.model, [{"image": tensor, "height": height, "width": width}])
+        return [r for r in instances_to_results(found, name, name) if r["score"] >= min_score]
