@@ -14,7 +14,7 @@ THREADS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $
 export OMP_NUM_THREADS ?= $(THREADS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint doctor bundle clean
+.PHONY: help setup demo test bench lint doctor bundle clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ demo: setup  ## simulate cells, train, evaluate and predict: results in output/d
 test: lint  ## check the code and run the tests (all but those marked slow)
 	@$(PY) -m pytest -q -m 'not slow and not bench'
 
+bench: setup  ## measure the dense paths beside Detectron2's
+	@$(PY) benchmarks/run.py
+
 lint: setup  ## check the code with ruff
 	@$(PY) -m ruff check .
 
@@ -41,4 +44,4 @@ bundle: setup  ## collect wheels for a node without internet: PYVER=3.12 PLATFOR
 
 clean:  ## remove build outputs and caches; .venv, output and datasets stay
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	@find cellseg_d2 tests tools scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find cellseg_d2 tests tools scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

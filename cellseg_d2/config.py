@@ -119,11 +119,14 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Mixed precision (SOLVER.AMP.ENABLED) in bfloat16 or float16 (float16 needs a GPU)
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Newest periodic checkpoints (model_NNNNNNN.pth) that stay on disk, best and final one not counted; 0: all
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 3
     # Best checkpoint and early stopping watch this metric of the first data set of DATASETS.TEST
     cfg.TEST.BEST_METRIC = "segm/AP"
     # Also compute the training losses on the validation set at each TEST.EVAL_PERIOD
     cfg.TEST.VAL_LOSS = True
     # Stop after this many evaluations without a better TEST.BEST_METRIC; 0: never
     cfg.TEST.EARLY_STOP_PATIENCE = 0
-    # Write overlays of the first N test images after an evaluation
+    # Write overlays of the first N test images after an evaluation, with the cells of at least this score
     cfg.TEST.OVERLAYS = 0
+    cfg.TEST.OVERLAYS_MIN_SCORE = 0.5

@@ -7,8 +7,6 @@ split: writes train.json and val.json; images that look alike (one acquisition) 
 """
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from rich.console import Console
 from cellseg_d2.data.datasets.coco_json import DatasetError, read_coco
 from cellseg_d2.data.image_io import CorruptImageError
 from cellseg_d2.data.split import group_alike, select, split_by_group
+from cellseg_d2.evaluation.files import write_json
 
 console = Console(highlight=False)
 
@@ -30,12 +29,9 @@ def split(args: argparse.Namespace) -> None:
         raise ValueError(f"no image of {args.json} has {' and '.join(args.where)}")
     groups = group_alike([args.images / i["file_name"] for i in images])
     held = split_by_group(groups, args.hold_out, args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("train", ~held), ("val", held)):
         part = select(coco, {i["id"] for i, c in zip(images, chosen) if c})
-        temporary = args.output / f".{name}.json.tmp"
-        temporary.write_text(json.dumps(part))
-        os.replace(temporary, args.output / f"{name}.json")
+        write_json(args.output / f"{name}.json", part)
         cells = len(part["annotations"])
         counts = f"{len(part['images'])} images in {len(set(groups[chosen]))} groups, {cells} cells"
         console.print(f"{args.output / name}.json: {counts}")

@@ -3,12 +3,11 @@
 
     python tools/demo.py --output output/demo        (or: make demo)
 
-Stopped with Ctrl-C, it goes on where it was when called again.
+Stopped with Ctrl-C, it goes on where it was when called again; once finished, it only evaluates again.
 """
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from functools import partial
@@ -26,6 +25,7 @@ from cellseg_d2.engine.setup import setup_cfg
 from cellseg_d2.evaluation.files import finite_or_none, write_json
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+SPEC = PhantomSpec(cells=(10, 30), scale=1.4, overlap=0.1)
 SPLITS = {"train": (160, 1), "val": (24, 2)}  # images and seed
 console = Console(highlight=False)
 
@@ -36,7 +36,10 @@ def simulate(folder: Path) -> list[str]:
     for split, (images, seed) in SPLITS.items():
         with console.status(f"simulating {images} images for {split}") as status:
             show_progress = partial(_show_progress, status, split, images)
-            path = write_dataset(folder / split, PhantomSpec(), images, seed, progress=show_progress)
+            try:
+                path = write_dataset(folder / split, SPEC, images, seed, progress=show_progress)
+            except OSError as error:
+                sys.exit(f"demo.py: the simulated images cannot be written: {error}")
         console.print(f"{images} simulated images for {split}: {path.parent}")
         key = f"DATASETS.CUSTOM.{split.upper()}"
         options += [f"{key}_JSON", str(path), f"{key}_IMAGES", str(path.parent / "images")]
@@ -55,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
+    if trainer.start_iter:
+        console.print(f"going on after iteration {trainer.start_iter}; delete {output} to start anew")
     flat = trainer.train()
     summary = {"segm": {}, "bbox": {}}
     for key, value in flat.items():
@@ -62,8 +67,9 @@ def run(args: argparse.Namespace) -> None:
         if task in summary:
             summary[task][name] = value
     found = output / "inference" / "custom_val" / "coco_instances_results.json"
-    shutil.copyfile(found, output / "predictions.json")
-    summary["predictions"] = len(json.loads(found.read_text()))
+    predictions = json.loads(found.read_text())
+    write_json(output / "predictions.json", predictions)
+    summary["predictions"] = len(predictions)
     summary["seconds"] = round(time.time() - started, 1)
     write_json(output / "summary.json", finite_or_none(summary), indent=2)
     show(output, summary)
@@ -93,11 +99,16 @@ def show(output: Path, summary: dict) -> None:
     )
 
 
-if __name__ == "__main__":
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, with what Detectron2's set-up asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="output/demo", help="folder of all results")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to configs/demo.yaml")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     args = default_argument_parser().parse_args(["--config-file", str(CONFIG)])
     args.output, args.opts = given.output, given.opts
-    sys.exit(launch(run, args))
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(launch(run, parse()))

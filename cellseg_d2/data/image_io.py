@@ -9,11 +9,11 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-__all__ = ["CorruptImageError", "read_image", "stretch_to_uint8"]
+__all__ = ["CorruptImageError", "check_percentiles", "read_image", "stretch_to_uint8"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # For images of more than 8 bits where no percentiles are given
-_DEFAULT_STRETCH = (0.1, 99.9)
+DEFAULT_STRETCH = (0.1, 99.9)
 
 
 class CorruptImageError(ValueError):
@@ -59,10 +59,16 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise CorruptImageError(path, f"{np.count_nonzero(~np.isfinite(image))} values are not finite")
     if image.dtype != np.uint8 or len(stretch):
-        image = stretch_to_uint8(image, stretch or _DEFAULT_STRETCH)
+        image = stretch_to_uint8(image, stretch or DEFAULT_STRETCH)
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def check_percentiles(percentiles: Sequence[float]) -> None:
+    """Raise ValueError where the percentiles are not ``0 <= low < high <= 100``."""
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"INPUT.STRETCH_PERCENTILES: {tuple(percentiles)} is not 0 <= low < high <= 100")
 
 
 def stretch_to_uint8(image: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
@@ -73,8 +79,7 @@ def stretch_to_uint8(image: np.ndarray, percentiles: Sequence[float]) -> np.ndar
     Raises:
         ValueError: the percentiles are not ``0 <= low < high <= 100``.
     """
-    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise ValueError(f"INPUT.STRETCH_PERCENTILES: {tuple(percentiles)} is not 0 <= low < high <= 100")
+    check_percentiles(percentiles)
     low, high = np.percentile(image, percentiles)
     if low == high:
         low, high = float(image.min()), float(image.max())

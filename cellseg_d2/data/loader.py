@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import datasets
 from .dataset_mapper import CellMapper
-from .image_io import CorruptImageError
+from .image_io import CorruptImageError, check_percentiles
 
 __all__ = ["BatchPositions", "CellLoader", "build_test_loader", "build_train_loader", "build_val_loss_loader"]
 
@@ -40,6 +40,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
 
     Raises:
         DatasetError: no image to train on, or a batch size that the processes cannot share equally.
+        ValueError: an INPUT value that no mapper can be made of.
     """
     batch, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch < 1 or batch % world:
@@ -55,7 +56,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
     if seed is None:
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     positions = BatchPositions(len(records), batch, seed, start_iter, comm.get_rank(), world)
-    samples = _Samples(records, CellMapper(cfg, is_train=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES, seed)
+    samples = _Samples(records, _mapper(cfg, is_train=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES, seed)
     return CellLoader(_data_loader(cfg, samples, batch_sampler=positions))
 
 
@@ -65,7 +66,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> "CellLoader":
     An image that is skipped as corrupt is in no batch; ``skipped`` names it.
     """
     records = [{**record, "annotations": []} for record in datasets.load(name)]
-    samples = _Samples(records, CellMapper(cfg, is_train=False), cfg.DATALOADER.SKIP_CORRUPT_IMAGES)
+    samples = _Samples(records, _mapper(cfg, is_train=False), cfg.DATALOADER.SKIP_CORRUPT_IMAGES)
     return CellLoader(_data_loader(cfg, samples, sampler=InferenceSampler(len(records)), batch_size=1))
 
 
@@ -78,7 +79,7 @@ def build_val_loss_loader(cfg: CfgNode, name: str) -> "CellLoader":
     records = datasets.load(name)
     world, rank = comm.get_world_size(), comm.get_rank()
     indices = [index % len(records) for index in range(rank, -(-len(records) // world) * world, world)]
-    mapper = CellMapper(cfg, is_train=False, with_instances=True)
+    mapper = _mapper(cfg, is_train=False, with_instances=True)
     samples = _Samples(records, mapper, cfg.DATALOADER.SKIP_CORRUPT_IMAGES, replace=True)
     return CellLoader(_data_loader(cfg, samples, sampler=indices, batch_size=1))
 
@@ -137,7 +138,7 @@ class CellLoader:
         """Batches.
 
         Raises:
-            CorruptImageError: a file cannot be used and ``DATALOADER.SKIP_CORRUPT_IMAGES`` is off.
+            CorruptImageError: a file cannot be read or used and ``DATALOADER.SKIP_CORRUPT_IMAGES`` is off.
             DatasetError: no file can be used.
         """
         for samples in self.loader:
@@ -205,9 +206,18 @@ class _Samples(Dataset):
                     return _Sample(self.mapper(record), tuple(failures))
             except CorruptImageError as error:
                 failures.append((error.file_name, error.reason))
-                if not self.skip_corrupt:
-                    return _Sample(None, tuple(failures), fatal=True)
+            except OSError as error:  # gone or unreadable since the data set was loaded
+                failures.append((str(record["file_name"]), f"it cannot be read ({error.strerror or error})"))
+            if not self.skip_corrupt:
+                return _Sample(None, tuple(failures), fatal=True)
         return _Sample(None, tuple(failures), exhausted=self.replace)
+
+
+def _mapper(cfg: CfgNode, **options: bool) -> CellMapper:
+    """The mapper of a config, all INPUT values checked here rather than at the first image."""
+    if len(cfg.INPUT.STRETCH_PERCENTILES):
+        check_percentiles(cfg.INPUT.STRETCH_PERCENTILES)
+    return CellMapper(cfg, **options)
 
 
 def _data_loader(cfg: CfgNode, samples: _Samples, **sampling: object) -> DataLoader:

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: written atomically, read without executing code."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = ["AtomicCheckpointer"]
 
 logger = logging.getLogger(__name__)
 NAMED_KEYS = 4
+PERIODIC = re.compile(r"model_\d{7,}\.pth")
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
@@ -39,6 +41,22 @@ class AtomicCheckpointer(DetectionCheckpointer):
         """Name the checkpoint that ``--resume`` takes, in the file ``last_checkpoint``."""
         text = last_filename_basename.encode("utf-8")
         atomic_write(Path(self.save_dir) / "last_checkpoint", lambda stream: stream.write(text))
+
+    def prune(self, keep: int) -> None:
+        """Delete all but the newest ``keep`` periodic checkpoints (0: none is deleted), on the main process.
+
+        Only files named ``model_<iteration>.pth`` go, and never the one that ``--resume`` takes.
+        """
+        if keep <= 0 or not self.save_to_disk:
+            return
+        folder = Path(self.save_dir)
+        periodic = [path for path in folder.glob("model_*.pth") if PERIODIC.fullmatch(path.name)]
+        periodic.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        resumable = Path(self.get_checkpoint_file()).name
+        for path in periodic[:-keep]:
+            if path.name != resumable:
+                path.unlink()
+                logger.info("Deleted %s (SOLVER.CHECKPOINTS_TO_KEEP %d)", path, keep)
 
     def resume(self) -> dict[str, Any]:
         """Load the tagged checkpoint with everything in it; returns what no checkpointable took.

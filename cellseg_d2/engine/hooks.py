@@ -15,7 +15,7 @@ from torch import nn
 from .checkpoint import AtomicCheckpointer
 from .errors import ConfigError, StopTraining
 
-__all__ = ["BestTracker", "Evaluate", "Evaluation", "PeriodicCheckpoint", "Timing"]
+__all__ = ["BestTracker", "Evaluate", "Evaluation", "PeriodicCheckpoint", "Timing", "broadcast_buffers"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,12 @@ logger = logging.getLogger(__name__)
 Evaluate = Callable[[nn.Module, Callable[[], bool]], Mapping[str, Any]]
 
 LOWER_IS_BETTER = ("AFNR", "_loss")
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give all processes the running statistics of rank 0, which are those that it saves."""
+    for buffer in model.buffers() if comm.get_world_size() > 1 else ():
+        torch.distributed.broadcast(buffer, 0)
 
 
 class Timing(HookBase):
@@ -49,16 +55,21 @@ class Timing(HookBase):
 
 
 class PeriodicCheckpoint(HookBase):
-    """Save ``model_<iteration>`` every ``period`` iterations (0: never); the trainer saves ``model_final``."""
+    """Save ``model_<iteration>`` every ``period`` iterations (0: never); the trainer saves ``model_final``.
 
-    def __init__(self, checkpointer: AtomicCheckpointer, period: int) -> None:
+    The newest ``keep`` of them stay (0: all).
+    """
+
+    def __init__(self, checkpointer: AtomicCheckpointer, period: int, keep: int = 0) -> None:
         self._checkpointer = checkpointer
         self._period = period
+        self._keep = keep
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._checkpointer.save(f"model_{self.trainer.iter:07d}")
+            self._checkpointer.prune(self._keep)
 
 
 class BestTracker:
@@ -109,7 +120,7 @@ class Evaluation(HookBase):
     """Evaluate periodically and at the end; keep ``model_best``; stop when the metric no longer improves.
 
     A run that is resumed at an iteration whose evaluation was lost (it stopped in between) catches up on it first, so
-    that best model and early stop are those of a run that never stopped.
+    that best model and early stop are those of a run that never stopped. A run that had stopped early stops at once.
     """
 
     def __init__(
@@ -134,6 +145,7 @@ class Evaluation(HookBase):
         if done > 0 and self._due(done) and self.last_iteration != done - 1:
             logger.info("The evaluation after iteration %d was not finished before the interruption: now", done)
             self.run(done - 1)
+        if done > 0:
             self._stop_if_exhausted()
 
     def after_step(self) -> None:
@@ -155,11 +167,12 @@ class Evaluation(HookBase):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"last_iteration": self.last_iteration, "best": self._best.state_dict()}
+        return {"last_iteration": self.last_iteration, "best": self._best.state_dict(), "results": self.results}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.last_iteration = state["last_iteration"]
+        self.results = state.get("results", {})
         self._best.load_state_dict(state["best"])
 
     def _due(self, done: int) -> bool:
@@ -169,8 +182,7 @@ class Evaluation(HookBase):
         """Results of the main process, on all of them."""
         model = self._checkpointer.model
         training = model.training
-        for buffer in model.buffers() if comm.get_world_size() > 1 else ():
-            torch.distributed.broadcast(buffer, 0)  # the statistics that are saved are those that are evaluated
+        broadcast_buffers(model)  # the statistics that are saved are those that are evaluated
         try:
             results = function(model, lambda: self.trainer.interrupts.requested)
         finally:

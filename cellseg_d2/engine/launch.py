@@ -17,7 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 from ..data.datasets import DatasetError
 from ..data.image_io import CorruptImageError
 from ..modeling.checkpoint import WeightsError
-from .errors import LaunchError, TrainingInterrupted, UserError
+from .errors import LaunchError, OutputError, TrainingInterrupted, UserError
 from .setup import load_config
 
 __all__ = ["USER_ERRORS", "launch"]
@@ -28,6 +28,7 @@ Main = Callable[[argparse.Namespace], Any]
 # Their messages say all; a traceback would only bury them
 USER_ERRORS = (UserError, DatasetError, CorruptImageError, WeightsError)
 USER_ERROR_STATUS = 2
+CPU_PROCESSES = "For several CPU processes: torchrun --nproc-per-node N tools/train_net.py ... MODEL.DEVICE cpu"
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -77,11 +78,16 @@ def _check_processes(args: argparse.Namespace) -> None:
         raise LaunchError(
             f"--machine-rank {args.machine_rank} is not below --num-machines {args.num_machines}: ranks count from 0"
         )
+    if args.num_machines > 1 and args.num_gpus == 0:
+        raise LaunchError(f"--num-machines {args.num_machines} --num-gpus 0 would be independent runs. {CPU_PROCESSES}")
     if args.num_machines * args.num_gpus > 1:
+        device = load_config(args.config_file, args.opts).MODEL.DEVICE
+        if not device.startswith("cuda"):
+            raise LaunchError(f"--num-gpus {args.num_gpus}, but MODEL.DEVICE is {device}. {CPU_PROCESSES}")
+        _require_unnumbered(device)
         if args.num_gpus > available:
             raise LaunchError(
-                f"--num-gpus {args.num_gpus}, but torch sees {available} on this machine. For several CPU processes: "
-                "torchrun --nproc-per-node N tools/train_net.py ... MODEL.DEVICE cpu"
+                f"--num-gpus {args.num_gpus}, but torch sees {available} on this machine. {CPU_PROCESSES}"
             )
         if args.num_machines > 1 and "127.0.0.1" in args.dist_url:
             raise LaunchError(
@@ -90,10 +96,33 @@ def _check_processes(args: argparse.Namespace) -> None:
             )
 
 
+def _require_unnumbered(device: str) -> None:
+    """Several processes cannot all be on one numbered GPU."""
+    if ":" in device:
+        raise LaunchError(
+            f"MODEL.DEVICE {device} would put all processes on one GPU: set it to {device.split(':')[0]}, and each "
+            "process takes its own"
+        )
+
+
+def _check_torchrun(args: argparse.Namespace, local_size: int) -> None:
+    """The options that start processes say nothing else than torchrun (1 is their default)."""
+    if args.num_gpus not in (1, local_size):
+        raise LaunchError(
+            f"--num-gpus {args.num_gpus}, but torchrun started {local_size} processes here: leave --num-gpus out, "
+            "--nproc-per-node says it (for CPU processes with MODEL.DEVICE cpu)"
+        )
+    if args.num_machines != 1:
+        raise LaunchError(f"--num-machines {args.num_machines} under torchrun: leave it out, --nnodes says it")
+
+
 def _run_under_torchrun(main: Main, args: argparse.Namespace) -> Any:
     """Join the group of processes that torchrun started."""
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    _check_torchrun(args, local_size)
     device = load_config(args.config_file, args.opts).MODEL.DEVICE
+    if int(os.environ["WORLD_SIZE"]) > 1:
+        _require_unnumbered(device)
     on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     if on_gpu:
         if local_size > torch.cuda.device_count():
@@ -117,6 +146,8 @@ def _report(function: Callable[..., Any], *args: Any) -> Any:
     except USER_ERRORS as error:
         if os.environ.get("CELLSEG_DEBUG") == "1":
             raise
+        if isinstance(error, OutputError) and not comm.is_main_process():
+            sys.exit(USER_ERROR_STATUS)  # the same in all processes
         rank = f"[rank {comm.get_rank()}] " if comm.get_world_size() > 1 else ""
         sys.stderr.write(f"{rank}error: {error}\n")
         sys.exit(USER_ERROR_STATUS)

@@ -21,6 +21,7 @@ class TrainerOptions:
         weights: checkpoint a fresh run starts from; empty: from scratch.
         reinit_mismatched, trust_weights: see ``modeling.checkpoint.load_weights``.
         checkpoint_period, eval_period: in iterations; 0: only at the end.
+        checkpoints_to_keep: of the periodic ones, the newest; 0: all.
         best_metric, patience: see :class:`.hooks.BestTracker`.
     """
 
@@ -32,6 +33,7 @@ class TrainerOptions:
     trust_weights: bool = False
     checkpoint_period: int = 0
     eval_period: int = 0
+    checkpoints_to_keep: int = 0
     best_metric: str = "segm/AP"
     patience: int = 0
 
@@ -47,6 +49,7 @@ class TrainerOptions:
             trust_weights=cfg.MODEL.TRUST_WEIGHTS,
             checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
             eval_period=cfg.TEST.EVAL_PERIOD,
+            checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
             best_metric=_best_metric(cfg),
             patience=cfg.TEST.EARLY_STOP_PATIENCE,
         )

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from .. import modeling  # noqa: F401  (registers the models)
 from ..config import add_cellseg_config
 from ..data import datasets
+from ..evaluation.files import atomic_write
 from .errors import ConfigError, OutputError
 
 __all__ = ["load_config", "setup_cfg"]
@@ -67,11 +69,31 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %s but torch sees no GPU: running on the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
-    datasets.resolve(cfg)
+    datasets.resolve(cfg, training=not args.eval_only)
     _check(cfg, args.eval_only)
     cfg.freeze()
-    default_setup(cfg, args)
+    _begin(cfg, args)
     return cfg
+
+
+def _begin(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Detectron2's loggers, a record of how the run was started, and seeds.
+
+    The config goes to ``config.yaml``, that of an evaluation to ``config_eval.yaml``: ``config.yaml`` beside
+    checkpoints stays that of the run which trained them.
+    """
+    for name in ("fvcore", "detectron2"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logger.info("Process %d of %d; environment:\n%s", comm.get_rank(), comm.get_world_size(), collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    if comm.is_main_process():
+        text = cfg.dump()
+        path = Path(cfg.OUTPUT_DIR) / ("config_eval.yaml" if args.eval_only else "config.yaml")
+        atomic_write(path, lambda stream: stream.write(text.encode("utf-8")))
+        logger.info("Wrote the full config to %s:\n%s", path, text)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
+    if not args.eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 
 def _check(cfg: CfgNode, eval_only: bool) -> None:
@@ -92,19 +114,24 @@ def _check(cfg: CfgNode, eval_only: bool) -> None:
 
 
 def _require_writable(folder: str) -> None:
-    """Make the output folder and try to write there, on the main process."""
+    """Make the output folder and try to write there, on the main process; its verdict is raised in all."""
+    problem = _write_problem(folder) if comm.is_main_process() else ""
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise OutputError(problem)
+
+
+def _write_problem(folder: str) -> str:
+    """Why ``folder`` cannot be written to; empty where it can."""
     if not folder:
-        raise OutputError("OUTPUT_DIR is empty: say where the results go with OUTPUT_DIR PATH")
-    if not comm.is_main_process():
-        return
+        return "OUTPUT_DIR is empty: say where the results go with OUTPUT_DIR PATH"
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(
-            f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}): choose another folder with OUTPUT_DIR PATH"
-        ) from error
+        return f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}): choose another folder with OUTPUT_DIR PATH"
+    return ""
 
 
 def _flat_keys(node: CfgNode, prefix: str = "") -> list[str]:

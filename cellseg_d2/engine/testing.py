@@ -18,14 +18,15 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.image_io import read_image
-from ..data.loader import build_test_loader
+from ..data.loader import CellLoader, build_test_loader
 from ..evaluation import LIVECellCOCOEvaluator
+from ..evaluation.files import finite_or_none, write_json
 from ..evaluation.overlay import write_overlay
 from ..evaluation.records import to_rle
 from ..modeling.checkpoint import load_weights
 from ..modeling.postprocess import predict_rle
 from .checkpoint import AtomicCheckpointer
-from .errors import ConfigError, EvaluationInterrupted
+from .errors import ConfigError, EvaluationInterrupted, NonFinitePredictionError, config_errors
 
 __all__ = ["OverlayWriter", "evaluate_datasets", "evaluate_only", "run_inference"]
 
@@ -39,8 +40,9 @@ Consumer = Callable[[Mapping[str, Any], Instances], None]
 def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], bool] = lambda: False) -> OrderedDict:
     """Score ``model`` on each data set of DATASETS.TEST.
 
-    Writes ``inference/<data set>/coco_instances_results.json`` and ``metrics.json`` below OUTPUT_DIR, and overlays of
-    the first TEST.OVERLAYS images below ``overlays/<data set>``.
+    Writes ``inference/<data set>/coco_instances_results.json`` and ``metrics.json`` (the scores, and how many images
+    were evaluated and skipped) below OUTPUT_DIR, and overlays of the first TEST.OVERLAYS images below
+    ``overlays/<data set>``.
 
     Returns:
         ``{"bbox": {...}, "segm": {...}}`` in percent, one level deeper by data set where there are several; on rank 0
@@ -52,11 +54,14 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
         folder = Path(cfg.OUTPUT_DIR) / "inference" / name
         evaluator = LIVECellCOCOEvaluator.from_dataset(name, tasks=tasks, output_dir=folder)
         pictures = Path(cfg.OUTPUT_DIR) / "overlays" / name
-        overlays = OverlayWriter(name, pictures, cfg.TEST.OVERLAYS, cfg.INPUT.STRETCH_PERCENTILES)
-        logger.info("Evaluating on %s", name)
-        results[name] = run_inference(
-            model, build_test_loader(cfg, name), evaluator, predict_rle, [overlays], should_stop
+        overlays = OverlayWriter(
+            name, pictures, cfg.TEST.OVERLAYS, cfg.TEST.OVERLAYS_MIN_SCORE, cfg.INPUT.STRETCH_PERCENTILES
         )
+        logger.info("Evaluating on %s", name)
+        with config_errors("the test loader"):
+            loader = build_test_loader(cfg, name)
+        results[name] = run_inference(model, loader, evaluator, predict_rle, [overlays], should_stop)
+        _write_metrics(folder, results[name], loader)
     if len(results) == 1:
         results = next(iter(results.values()))
     if comm.is_main_process():
@@ -65,14 +70,27 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
     return OrderedDict()
 
 
+def _write_metrics(folder: Path, scores: Mapping[str, Any], loader: CellLoader) -> None:
+    """Add to the evaluator's ``metrics.json`` how many images counted, of all processes; log those that did not."""
+    parts = comm.all_gather((len(loader), loader.skipped))  # one image a batch
+    skipped = [name for _, names in parts for name in names]
+    images = sum(count for count, _ in parts) - len(skipped)
+    if skipped:
+        logger.warning("The scores are of %d images; %d were skipped: %s", images, len(skipped), ", ".join(skipped))
+    if comm.is_main_process():
+        content = {**scores, "images": images, "skipped": len(skipped)}
+        write_json(folder / "metrics.json", finite_or_none(content), indent=2)
+
+
 def evaluate_only(cfg: CfgNode, resume: bool = False) -> OrderedDict:
     """Build the model, load MODEL.WEIGHTS (or, with ``resume``, the last checkpoint of OUTPUT_DIR) and score it.
 
     Raises:
-        ConfigError: there are no weights to load.
+        ConfigError: there are no weights to load, or no such model can be built.
         WeightsError: they cannot be read or do not fill the whole model.
     """
-    model = build_model(cfg)
+    with config_errors("the model"):
+        model = build_model(cfg)
     checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR)
     path = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else cfg.MODEL.WEIGHTS
     if not path:
@@ -106,6 +124,7 @@ def run_inference(
 
     Raises:
         EvaluationInterrupted: in all processes, when ``should_stop()`` was true in one.
+        NonFinitePredictionError: a prediction is NaN or infinite.
     """
     evaluator.reset()
     started = reported = time.perf_counter()
@@ -113,7 +132,10 @@ def run_inference(
     with inference_context(model), torch.inference_mode():
         for done, batch in enumerate(loader, start=1):
             outputs = predict(model, batch)
-            evaluator.process(batch, outputs)
+            try:
+                evaluator.process(batch, outputs)
+            except FloatingPointError as error:
+                raise NonFinitePredictionError(str(error)) from error
             images += len(batch)
             for record, instances in zip(batch, outputs, strict=True):
                 for consume in consumers:
@@ -141,10 +163,13 @@ def _log_progress(done: int, total: int, seconds: float) -> None:
 class OverlayWriter:
     """Writes pictures of the first images of a data set with predicted and annotated outlines."""
 
-    def __init__(self, dataset: str, folder: Path, count: int, stretch: Sequence[float] = ()) -> None:
+    def __init__(
+        self, dataset: str, folder: Path, count: int, min_score: float = 0.0, stretch: Sequence[float] = ()
+    ) -> None:
         records = DatasetCatalog.get(dataset)[:count] if count > 0 else []
         self._records = {record["image_id"]: record for record in records}
         self._folder = folder
+        self._min_score = min_score
         self._stretch = stretch
 
     def __call__(self, record: Mapping[str, Any], instances: Instances) -> None:
@@ -156,4 +181,6 @@ class OverlayWriter:
         masks = [a["segmentation"] for a in truth.get("annotations", ()) if a.get("segmentation")]
         path = self._folder / f"{Path(truth['file_name']).stem}.png"
         image = read_image(truth["file_name"], self._stretch)[:, :, ::-1]
-        write_overlay(path, image, instances.pred_rles, (to_rle(mask, *size) for mask in masks))
+        scores = instances.scores.tolist()
+        found = [rle for rle, score in zip(instances.pred_rles, scores, strict=True) if score >= self._min_score]
+        write_overlay(path, image, found, (to_rle(mask, *size) for mask in masks))

@@ -1,6 +1,7 @@
 """The training loop: one step, its state, and how a run starts, ends, stops and goes on."""
 
 import logging
+import math
 import time
 import weakref
 from collections import OrderedDict
@@ -20,8 +21,15 @@ from torch import nn
 from ..data.loader import build_train_loader, build_val_loss_loader
 from ..modeling.checkpoint import load_weights
 from .checkpoint import AtomicCheckpointer
-from .errors import CheckpointError, ConfigError, EvaluationInterrupted, StopTraining, TrainingInterrupted
-from .hooks import BestTracker, Evaluate, Evaluation, PeriodicCheckpoint, Timing
+from .errors import (
+    CheckpointError,
+    ConfigError,
+    EvaluationInterrupted,
+    StopTraining,
+    TrainingInterrupted,
+    config_errors,
+)
+from .hooks import BestTracker, Evaluate, Evaluation, PeriodicCheckpoint, Timing, broadcast_buffers
 from .interrupt import InterruptGuard
 from .options import TrainerOptions
 from .precision import Precision
@@ -34,6 +42,8 @@ from .writers import WINDOW, ProgressBar, build_writers
 __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
+# float16: the scale is halved at each skipped step; what is infinite at one millionth of it will stay so
+MAX_SKIPPED_STEPS = 20
 
 
 class Trainer(TrainerBase):
@@ -85,6 +95,7 @@ class Trainer(TrainerBase):
         self.images_per_step = 0
         self._build_loader = build_loader
         self._stop_requested = False
+        self._skipped_steps = 0
         self.checkpointer = AtomicCheckpointer(model, options.output_dir, trainer=weakref.proxy(self))
         best = BestTracker(options.best_metric, options.patience)
         self.evaluation = Evaluation(evaluations, options.eval_period, self.checkpointer, best)
@@ -93,7 +104,7 @@ class Trainer(TrainerBase):
             [
                 Timing(),
                 LRScheduler(),
-                PeriodicCheckpoint(self.checkpointer, options.checkpoint_period),
+                PeriodicCheckpoint(self.checkpointer, options.checkpoint_period, options.checkpoints_to_keep),
                 self.evaluation,
                 PeriodicWriter(writers, WINDOW),
                 ProgressBar(),
@@ -106,7 +117,8 @@ class Trainer(TrainerBase):
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         torch.manual_seed(seed)
-        model = build_model(cfg)
+        with config_errors("the model"):
+            model = build_model(cfg)
         optimizer = build_optimizer(cfg, model)
         return {
             "model": model,
@@ -131,8 +143,10 @@ class Trainer(TrainerBase):
         """
         folder = self.options.output_dir
         if resume and self.checkpointer.has_checkpoint():
+            rates = self.scheduler.base_lrs
             self.checkpointer.resume()
             self.start_iter = self.iter + 1
+            self.scheduler.base_lrs = rates  # the configured ones, not those of the checkpoint
             refresh_learning_rate(self.scheduler)
             logger.info("Resuming after iteration %d of %d", self.start_iter, self.max_iter)
             return
@@ -170,9 +184,11 @@ class Trainer(TrainerBase):
         return self.evaluation.results
 
     def _train_and_evaluate(self) -> None:
+        with config_errors("the training loader"):
+            loader = self._build_loader(start_iter=self.start_iter, seed=self.seed)
         try:
             self.before_train()
-            batches = iter(self._build_loader(start_iter=self.start_iter, seed=self.seed))
+            batches = iter(loader)
             for iteration in range(self.start_iter, self.max_iter):
                 self.iter = iteration
                 self.before_step()
@@ -182,6 +198,8 @@ class Trainer(TrainerBase):
                     self._save_and_leave()
         except StopTraining as stop:
             logger.info("Early stop after iteration %d: %s", self.iter + 1, stop)
+        _log_skipped(loader)
+        broadcast_buffers(self.checkpointer.model)
         self.checkpointer.save("model_final")
         # The writers have closed the last iteration; what comes now belongs after it
         self.storage.iter = self.iter + 1
@@ -202,14 +220,17 @@ class Trainer(TrainerBase):
         self.optimizer.zero_grad()
         self.precision.backward(total)
         norm = float(self.precision.gradient_norm(self.model, self.optimizer))
-        if not self.precision.may_skip:
+        self._skipped_steps = 0 if math.isfinite(norm) else self._skipped_steps + 1
+        if not self.precision.may_skip or self._skipped_steps >= MAX_SKIPPED_STEPS:
             check_gradient(norm, reports, self.iter)
         self.precision.step(self.optimizer)
 
         self.images_per_step = sum(len(report.file_names) for report in reports)
         means = mean_losses(reports)
         waited = max(report.data_time for report in reports)
-        self.storage.put_scalars(total_loss=sum(means.values()), grad_norm=norm, data_time=waited, **means)
+        self.storage.put_scalars(total_loss=sum(means.values()), data_time=waited, **means)
+        if math.isfinite(norm):
+            self.storage.put_scalar("grad_norm", norm)
 
     def after_train(self) -> None:
         """Close writers and progress bar."""
@@ -261,9 +282,21 @@ def _evaluations(cfg: CfgNode, test: Callable[..., OrderedDict]) -> list[Evaluat
         return []
 
     def losses(model: nn.Module, should_stop: Callable[[], bool]) -> dict[str, float]:
-        return validation_losses(model, build_val_loss_loader(cfg, cfg.DATASETS.TEST[0]), should_stop)
+        with config_errors("the validation loader"):
+            loader = build_val_loss_loader(cfg, cfg.DATASETS.TEST[0])
+        return validation_losses(model, loader, should_stop)
 
     return [*([losses] if cfg.TEST.VAL_LOSS else []), partial(test, cfg)]
+
+
+def _log_skipped(loader: Iterable[list[Mapping[str, Any]]]) -> None:
+    """How many samples of all processes were replaced because their image could not be used."""
+    parts = comm.all_gather(list(getattr(loader, "skipped", ())))
+    skipped = [name for part in parts for name in part]
+    if skipped:
+        files = sorted(set(skipped))
+        text = "Training met images that cannot be used %d times and took others in their place; %d files: %s"
+        logger.warning(text, len(skipped), len(files), ", ".join(files))
 
 
 def _check_sync_bn(model: nn.Module, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from torch import nn
 
-from ..data.image_io import read_image
+from ..data.image_io import DEFAULT_STRETCH, read_image, stretch_to_uint8
 from ..data.transforms import build_augmentations
 from ..engine.setup import load_config
 from ..evaluation.records import instances_to_results
@@ -60,25 +60,33 @@ class Predictor:
         """The cells of an image, best first.
 
         Args:
-            image: a path, or (H, W, 3) uint8 in the order BGR, or (H, W) uint8.
+            image: a path, or an array (H, W) or (H, W, 3) in the order BGR. Arrays are stretched to 8 bits like files.
             min_score: leave out cells whose detection score is lower.
 
         Returns:
             COCO results: ``image_id`` (the file name, "" for an array), ``category_id`` (class number from 0),
             ``bbox`` [x, y, w, h] in pixels, ``score``, ``mask_score`` and ``segmentation`` (RLE), each where the
             model makes it.
+
+        Raises:
+            CorruptImageError: the file cannot be decoded.
+            ValueError: the array is no image.
         """
-        name = ""
-        if not isinstance(image, np.ndarray):
-            name = Path(image).name
-            image = read_image(image, self.stretch)
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, axis=2)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image is (H, W) or (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
+        if isinstance(image, np.ndarray):
+            name, image = "", self._from_array(image)
+        else:
+            name, image = Path(image).name, read_image(image, self.stretch)
         height, width = image.shape[:2]
         prepared = T.AugInput(image if self.image_format == "BGR" else image[:, :, ::-1])
         self.augmentations(prepared)
         tensor = torch.from_numpy(np.ascontiguousarray(prepared.image.transpose(2, 0, 1)))
         (found,) = predict_rle(self.model, [{"image": tensor, "height": height, "width": width}])
         return [r for r in instances_to_results(found, name, name) if r["score"] >= min_score]
+
+    def _from_array(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 of an array, by the rules for files."""
+        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.dtype.kind not in "uif":
+            raise ValueError(f"an image is a numeric array (H, W) or (H, W, 3), not {image.shape} of {image.dtype}")
+        if image.dtype != np.uint8 or self.stretch:
+            image = stretch_to_uint8(image, self.stretch or DEFAULT_STRETCH)
+        return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

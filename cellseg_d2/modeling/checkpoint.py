@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 # Where a file's names may begin below our own: whole models, wrapped models, backbones alone.
 PREFIXES = ("", "backbone.bottom_up.", "backbone.")
-# Not weights: the mean and deviation of pixels are configuration, and the count of batches is of no use.
+# Not weights: the mean and deviation of pixels are configuration.
 IGNORED = ("pixel_mean", "pixel_std")
 
 
@@ -38,7 +38,8 @@ class LoadReport:
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {len(self.loaded)} of {len(self.loaded) + len(self.missing)} tensors loaded"]
+        total = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        lines = [f"{self.path}: {len(self.loaded)} of {total} tensors loaded"]
         if self.missing:
             lines.append("  not in the file, left as initialised: " + _grouped(self.missing))
         if self.unexpected:
@@ -68,6 +69,8 @@ def load_weights(
     """
     own = model.state_dict()
     state = read_weights(path, trust=trust)
+    if all(k.startswith("module.") for k in state):  # saved from a data-parallel wrapper
+        state = {k.removeprefix("module."): v for k, v in state.items()}
     _compare_pixel_statistics(model, state, path)
     state = _rename(state, own)
     fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
@@ -78,13 +81,14 @@ def load_weights(
     report = LoadReport(
         path,
         loaded=tuple(k for k in wanted if k in fitting),
-        missing=tuple(k for k in wanted if k not in fitting),
+        missing=tuple(k for k in wanted if k not in state),
         unexpected=tuple(k for k in state if k not in own),
         mismatched=mismatched,
     )
     _judge(report, reinit_mismatched, complete, state, own)
     model.load_state_dict(fitting, strict=False)
-    (logger.warning if report.missing or report.unexpected else logger.info)("%s", report)
+    complaints = report.missing or report.unexpected or report.mismatched
+    (logger.warning if complaints else logger.info)("%s", report)
     return report
 
 
@@ -100,14 +104,14 @@ def _judge(report: LoadReport, reinit_mismatched: bool, complete: bool, state: d
             "MODEL.FCOS.NUM_CLASSES and MODEL.ROI_HEADS.NUM_CLASSES (or MODEL.VOVNET.CONV_BODY) as in the file; or, to "
             "train for new classes from these weights, set MODEL.REINIT_MISMATCHED True"
         )
-    if complete and report.missing:
+    if not report.loaded:
+        raise WeightsError(f"{report}\nNothing of this file fits the configured model (MODEL.VOVNET.CONV_BODY?)")
+    if complete and (report.missing or report.mismatched):
         raise WeightsError(f"{report}\nEvaluation needs all weights; this file is incomplete for the configured model")
 
 
 def _rename(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """The file's entries under the model's names: the prefix under which most of them are known."""
-    if all(k.startswith("module.") for k in state):
-        state = {k.removeprefix("module."): v for k, v in state.items()}
     known = {prefix: sum(prefix + k in own for k in state) for prefix in PREFIXES}
     best = max(PREFIXES, key=lambda prefix: known[prefix])
     renamed = {best + k: v for k, v in state.items() if k not in IGNORED}

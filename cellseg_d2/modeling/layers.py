@@ -7,7 +7,9 @@ from detectron2.layers import get_norm
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-__all__ = ["DeformableConv2d", "make_norm"]
+__all__ = ["DeformableConv2d", "make_norm", "prior_bias"]
+
+NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN")
 
 
 def make_norm(name: str, channels: int) -> nn.Module | None:
@@ -21,6 +23,8 @@ def make_norm(name: str, channels: int) -> nn.Module | None:
     if name == "GN":
         groups = max(g for g in range(1, 33) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
+    if name not in NORMS:
+        raise ValueError(f"there is no norm {name!r}: choose FrozenBN, BN, SyncBN, GN or none")
     return get_norm(name, channels)
 
 
@@ -51,8 +55,11 @@ class DeformableConv2d(nn.Module):
         offset, mask = self.offset(x), None
         if self.modulated:
             offset, mask = torch.split(offset, [self.taps * 2, self.taps], dim=1)
-            mask = mask.sigmoid()
-        return deform_conv2d(x, offset, self.conv.weight, self.conv.bias, padding=(1, 1), mask=mask)
+            mask = mask.sigmoid().float()
+        # torchvision's operator has no mixed precision on every device: float32 inside, the type of the map outside.
+        weight, bias = self.conv.weight.float(), None if self.conv.bias is None else self.conv.bias.float()
+        y = deform_conv2d(x.float(), offset.float(), weight, bias, padding=(1, 1), mask=mask)
+        return y.to(offset.dtype)
 
 
 def prior_bias(probability: float) -> float:

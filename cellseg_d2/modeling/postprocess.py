@@ -44,8 +44,7 @@ def postprocess_rle(raw: Instances, height: int, width: int) -> Instances:
     result = Instances((height, width), **{k: v for k, v in scaled.get_fields().items() if k != "mask_probabilities"})
     result = result.to("cpu")
     if probabilities is not None:
-        masks = scaled.mask_probabilities[:, 0].float().cpu()
-        result.pred_rles = masks_to_rles(masks, result.pred_boxes.tensor, height, width)
+        result.pred_rles = masks_to_rles(scaled.mask_probabilities[:, 0], result.pred_boxes.tensor, height, width)
     return result
 
 
@@ -56,13 +55,14 @@ def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
     own window; cells of similar size are sampled together.
 
     Args:
-        masks: (N, S, S) float, probabilities.
+        masks: (N, S, S) float, probabilities, on any device; the work is done on the CPU.
         boxes: (N, 4), x0, y0, x1, y1 inside an image of ``height`` x ``width`` pixels.
         threshold: pixels of at least this probability belong to the cell.
 
     Returns:
         N dicts {"size": [height, width], "counts": str}.
     """
+    masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
     rles: list[dict | None] = [None] * len(masks)
     origin = (boxes[:, :2].floor() - 1).clamp(min=0).long()
     end = torch.minimum((boxes[:, 2:].ceil() + 1).long(), torch.tensor([width, height]))

@@ -7,6 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks, pairwise_iou
 from detectron2.utils.events import EventStorage
 
+from cellseg_d2.modeling.postprocess import postprocess_rle
 from cellseg_d2.modeling.roi_heads import center_heads
 from cellseg_d2.modeling.roi_heads.mask_iou import covered_share, mask_iou_loss, mask_iou_targets
 from cellseg_d2.modeling.roi_heads.pooler import levels_by_ratio
@@ -102,3 +103,50 @@ def test_levels_by_ratio_grow_with_the_box():
     boxes = torch.tensor([[0, 0, s, s] for s in (0.0, 1, 10, 26, 52, 104)])
     assert levels_by_ratio(boxes, 104.0 * 104, 3, 5).tolist() == [0, 0, 0, 0, 0, 2]
     assert levels_by_ratio(boxes, 104.0 * 104, 2, 5).tolist() == [0, 0, 0, 0, 1, 3]
+
+
+def test_fifteen_thousand_proposals_and_three_thousand_cells(make_cfg):
+    """A table of all pairs would be 180 MB, and twice that for intersections; no operation comes near it."""
+    heads = build_model(make_cfg(LITE)).roi_heads
+    g = torch.Generator().manual_seed(0)
+    corner = torch.rand(3000, 2, generator=g) * 500
+    boxes = torch.cat([corner, corner + 12], dim=1)
+    found = boxes.repeat(5, 1) + torch.randn(15000, 4, generator=g)
+    truth = Instances((520, 520), gt_boxes=Boxes(boxes), gt_classes=torch.zeros(3000, dtype=torch.int64))
+    truth.gt_masks = PolygonMasks([[square(*b)] for b in boxes.tolist()])
+    proposals = Instances((520, 520), proposal_boxes=Boxes(found), objectness_logits=torch.zeros(15000))
+    with EventStorage(), torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
+        (sampled,) = heads.label_and_sample_proposals([proposals], [truth])
+    assert len(sampled) == 750  # a quarter of BATCH_SIZE_PER_IMAGE, all with masks
+    assert (pairwise_iou(sampled.proposal_boxes, Boxes(boxes)).amax(1) >= 0.5).all()
+    assert max(e.cpu_memory_usage for e in profile.events()) < 64 << 20
+
+
+@pytest.mark.slow
+def test_a_dense_image_trains_and_predicts(make_cfg, make_input):
+    """3,000 cells in one image of LIVECell's size, end to end: a stack of their masks would be 1.1 GB."""
+    model = build_model(make_cfg(LITE))
+    batch = make_input(0, 520, 704, 3000)
+    truth = batch["instances"]
+    given = Instances((520, 704), pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes, scores=torch.ones(3000))
+    with EventStorage(), torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
+        sum(model.train()([batch]).values()).backward()
+        with torch.no_grad():
+            (raw,) = model.eval().inference([batch], [given], do_postprocess=False)
+            rles = postprocess_rle(raw, 520, 704).pred_rles
+    assert len(rles) == 3000
+    assert max(e.cpu_memory_usage for e in profile.events()) < 700 << 20
+
+
+def test_pooling_is_exact_far_from_the_origin_in_mixed_precision(make_cfg):
+    """Boxes beyond 512 pixels are not rounded to what bfloat16 can hold."""
+    heads = build_model(make_cfg(LITE)).roi_heads
+    maps = [torch.randn(1, 128, 128 >> k, 160 >> k).bfloat16() for k in range(3)]
+    boxes = [Boxes(torch.tensor([[1000.6, 601.3, 1024.9, 630.2], [514.1, 605.0, 580.3, 660.7]]))]
+    mixed = heads._pool(maps, boxes, [(1024, 1280)])
+    exact = heads._pool([m.float() for m in maps], boxes, [(1024, 1280)])
+    assert mixed.dtype == torch.float32 and torch.equal(mixed, exact)

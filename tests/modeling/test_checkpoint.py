@@ -72,6 +72,15 @@ def test_other_number_of_classes(model, weights, tmp_path):
     report = load_weights(model, str(tmp_path / "m.pth"), reinit_mismatched=True)
     assert torch.equal(model.proposal_generator.fcos_head.cls_logits.weight, before)
     assert [name for name, *_ in report.mismatched] == [k for k in weights if "cls_logits" in k]
+    assert not report.missing
+    with pytest.raises(WeightsError, match="incomplete"):
+        load_weights(model, str(tmp_path / "m.pth"), reinit_mismatched=True, complete=True)
+
+
+def test_nothing_of_the_right_shape(model, weights, tmp_path):
+    torch.save({k: torch.zeros(1, 2, 3, 4, 5) for k in weights}, tmp_path / "m.pth")
+    with pytest.raises(WeightsError, match="Nothing of this file fits"):
+        load_weights(model, str(tmp_path / "m.pth"), reinit_mismatched=True)
 
 
 def test_other_pixel_statistics_are_reported(model, weights, tmp_path, caplog):

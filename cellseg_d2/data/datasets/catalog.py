@@ -19,19 +19,25 @@ logger = logging.getLogger(__name__)
 _PLACEHOLDER = "{cell_type}"
 
 
-def resolve(cfg: CfgNode) -> None:
+def resolve(cfg: CfgNode, training: bool = True) -> None:
     """Make every name in ``DATASETS.TRAIN`` and ``DATASETS.TEST`` a registered data set, in place.
 
     Fills ``{cell_type}`` from ``DATASETS.CELL_TYPE`` and registers ``custom_train`` and ``custom_val`` from
     ``DATASETS.CUSTOM``. May be called again, as every process of a run does. An empty image folder stands for the
     folder of the JSON.
 
+    Args:
+        cfg: changed in place.
+        training: False empties ``DATASETS.TRAIN``, and the options that served it alone may be there without a use.
+
     Raises:
         DatasetError: an unknown name, or an option that the names need is empty, or the other way round.
     """
-    _fill_cell_type(cfg.DATASETS)
-    for split in ("train", "val"):
-        _register_custom(cfg.DATASETS, split)
+    if not training and cfg.DATASETS.TRAIN:
+        cfg.DATASETS.TRAIN = ()
+    _fill_cell_type(cfg.DATASETS, must_be_used=training)
+    _register_custom(cfg.DATASETS, "train", must_be_used=training)
+    _register_custom(cfg.DATASETS, "val")
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _require_registered(name, f"DATASETS.{key}")
@@ -80,7 +86,7 @@ def check_num_classes(cfg: CfgNode) -> None:
     raise DatasetError("the numbers of classes disagree: " + "; ".join(places) + f". To fix it, {fix}")
 
 
-def _fill_cell_type(datasets: CfgNode) -> None:
+def _fill_cell_type(datasets: CfgNode, must_be_used: bool) -> None:
     """Replace ``{cell_type}`` in the names; an option without a place for it is an error, not a silent no-op."""
     names = (*datasets.TRAIN, *datasets.TEST)
     if not datasets.CELL_TYPE:
@@ -91,7 +97,7 @@ def _fill_cell_type(datasets: CfgNode) -> None:
             )
         return
     cell_type = livecell.normalise_cell_type(datasets.CELL_TYPE)
-    if not any(_PLACEHOLDER in name or f"_{cell_type}_" in name for name in names):
+    if must_be_used and not any(_PLACEHOLDER in name or f"_{cell_type}_" in name for name in names):
         raise DatasetError(
             f"DATASETS.CELL_TYPE is {datasets.CELL_TYPE!r} but no name in DATASETS.TRAIN/TEST has {_PLACEHOLDER} in "
             f"it; name them livecell_{_PLACEHOLDER}_train and so on, or leave DATASETS.CELL_TYPE empty"
@@ -102,16 +108,16 @@ def _fill_cell_type(datasets: CfgNode) -> None:
             datasets[key] = filled
 
 
-def _register_custom(datasets: CfgNode, split: str) -> None:
-    """Register ``custom_<split>`` where the names ask for it."""
+def _register_custom(datasets: CfgNode, split: str, must_be_used: bool = True) -> None:
+    """Register ``custom_<split>`` where the names ask for it; warn of one that nothing uses."""
     name, key = f"custom_{split}", f"DATASETS.CUSTOM.{split.upper()}_JSON"
     json_file = datasets.CUSTOM[f"{split.upper()}_JSON"]
     wanted = name in (*datasets.TRAIN, *datasets.TEST)
     if wanted and not json_file:
         raise DatasetError(f"DATASETS.TRAIN/TEST name {name} but {key} is empty; set it to your COCO JSON")
-    if json_file and not wanted:
+    if json_file and not wanted and must_be_used:
         logger.warning("%s is set, but neither DATASETS.TRAIN nor DATASETS.TEST names %s", key, name)
-    elif json_file:
+    if wanted:
         images = datasets.CUSTOM[f"{split.upper()}_IMAGES"]
         register_coco(name, json_file, images or Path(json_file).parent)
 

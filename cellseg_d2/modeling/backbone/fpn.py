@@ -1,5 +1,7 @@
 """Feature pyramids on VoVNet: Detectron2's FPN, with the top levels that FCOS or Mask R-CNN need."""
 
+import logging
+
 import fvcore.nn.weight_init as weight_init
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from .vovnet import build_vovnet_backbone
 
 __all__ = ["build_fcos_vovnet_fpn_backbone", "build_vovnet_fpn_backbone"]
+
+logger = logging.getLogger(__name__)
 
 
 class LastLevelP6(nn.Module):
@@ -55,6 +59,15 @@ def build_vovnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
 def build_fcos_vovnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
     """VoVNet + FPN + MODEL.FCOS.TOP_LEVELS convolutional top levels (P6 from P5, P7 from relu(P6))."""
     channels, levels = cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FCOS.TOP_LEVELS
+    if levels and "stage5" not in cfg.MODEL.FPN.IN_FEATURES:
+        raise ValueError("MODEL.FCOS.TOP_LEVELS above 0 continues p5: put stage5 into MODEL.FPN.IN_FEATURES")
+    unused = {f"p{6 + k}" for k in range(levels)} - set(cfg.MODEL.FCOS.IN_FEATURES)
+    if unused:
+        logger.warning(
+            "MODEL.FCOS.IN_FEATURES does not read %s: lower MODEL.FCOS.TOP_LEVELS, or training in several processes "
+            "fails on parameters without a gradient",
+            ", ".join(sorted(unused)),
+        )
     if levels not in (0, 1, 2):
         raise ValueError(f"MODEL.FCOS.TOP_LEVELS is 0, 1 or 2, not {levels}")
     top = {0: lambda: None, 1: lambda: LastLevelP6(channels), 2: lambda: LastLevelP6P7(channels, channels, "p5")}

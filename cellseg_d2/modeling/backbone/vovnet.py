@@ -1,5 +1,6 @@
 """VoVNetV2 (Lee & Park, CenterMask, CVPR 2020; Lee et al., VoVNet, CVPRW 2019): one-shot aggregation with eSE."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from ..layers import DeformableConv2d, make_norm
 
 __all__ = ["SPECS", "ESE", "OSABlock", "VoVNet", "VoVNetSpec", "build_vovnet_backbone"]
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 
@@ -176,7 +179,7 @@ class VoVNet(Backbone):
 
     def freeze(self, freeze_at: int) -> "VoVNet":
         """Freeze the stem (1), and stage2 .. stage5 (2 .. 5) up to ``freeze_at``; 0 freezes nothing."""
-        for name in ["stem", *STAGES][:freeze_at]:
+        for name in ["stem", *STAGES][: max(freeze_at, 0)]:
             module = getattr(self, name)
             module.requires_grad_(False)
             setattr(self, name, FrozenBatchNorm2d.convert_frozen_batchnorm(module))
@@ -209,6 +212,11 @@ def build_vovnet_backbone(cfg, input_shape: ShapeSpec) -> VoVNet:
     node = cfg.MODEL.VOVNET
     if node.CONV_BODY not in SPECS:
         raise KeyError(f"MODEL.VOVNET.CONV_BODY: no variant {node.CONV_BODY!r}; choose from {', '.join(SPECS)}")
+    if node.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+        logger.warning(
+            "MODEL.VOVNET.NORM is FrozenBN and MODEL.WEIGHTS is empty: nothing normalises this network. To train from "
+            "scratch set MODEL.VOVNET.NORM to BN or GN."
+        )
     model = VoVNet(
         SPECS[node.CONV_BODY],
         input_shape.channels,

@@ -92,6 +92,9 @@ class FCOSHead(nn.Module):
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Feature maps (N, C, H, W) -> lists over levels: class logits (N, K, H, W), distances l, t, r, b to the box
         sides in units of the stride (N, 4, H, W; not negative), centerness logits (N, 1, H, W)."""
+        for module in self.modules():
+            if isinstance(module, CycleBatchNormList):
+                module._pos = 0  # a forward pass that was cut short leaves the cycle in the middle
         logits, distances, centerness = [], [], []
         for level, x in enumerate(features):
             x = self.share_tower(x)

@@ -1,12 +1,14 @@
 """The ROI heads of CenterMask: no box head, the boxes of FCOS are final; masks and their scores are predicted."""
 
+import logging
+
 import numpy as np
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_mask_head, select_foreground_proposals
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_mask_head
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ from .pooler import RatioROIPooler
 from .sag_mask import crop_gt_masks, mask_loss, select_class
 
 __all__ = ["CenterROIHeads"]
+
+logger = logging.getLogger(__name__)
 
 PAIRS_AT_ONCE = 1 << 22  # box pairs of which the IoU is computed together: 16 MiB each of a few temporaries
 CELLS_AT_ONCE = 512  # cells in the mask heads together at inference: bounds memory with thousands of cells
@@ -60,7 +64,7 @@ class CenterROIHeads(ROIHeads):
             )
         arguments = super().from_config(cfg)
         if cfg.MODEL.MASKIOU_ON and not cfg.MODEL.MASK_ON:
-            raise ValueError("MODEL.MASKIOU_ON scores masks: it needs MODEL.MASK_ON True")
+            logger.warning("MODEL.MASKIOU_ON has no effect: there are no masks to score with MODEL.MASK_ON False")
         return arguments | (_mask_modules(cfg, input_shape) if cfg.MODEL.MASK_ON else {})
 
     def forward(self, images, features, proposals, targets=None) -> tuple[list[Instances], dict[str, Tensor]]:
@@ -69,9 +73,8 @@ class CenterROIHeads(ROIHeads):
             return self.forward_with_given_boxes(features, proposals), {}
         if self.mask_head is None:
             return proposals, {}
-        proposals = self.label_and_sample_proposals(proposals, targets)
-        foreground, _ = select_foreground_proposals(proposals, self.num_classes)
-        return proposals, self._mask_losses(features, foreground)
+        foreground = self.label_and_sample_proposals(proposals, targets)
+        return foreground, self._mask_losses(features, foreground)
 
     def forward_with_given_boxes(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
         """Add ``pred_masks`` (N, 1, 2 S, 2 S), probabilities, and with a scoring head ``mask_scores`` (N,) =
@@ -91,10 +94,10 @@ class CenterROIHeads(ROIHeads):
     def _predict_masks(self, maps: list[Tensor], detected: Instances) -> tuple[Tensor, Tensor | None]:
         """Mask probabilities (n, 1, 2 S, 2 S) and mask scores (n,) of cells of one image."""
         pooled = self._pool(maps, [detected.pred_boxes], [detected.image_size])
-        masks = select_class(self.mask_head.layers(pooled), detected.pred_classes).sigmoid()
+        masks = select_class(self.mask_head.layers(pooled), detected.pred_classes).float().sigmoid()
         if self.maskiou_head is None:
             return masks[:, None], None
-        iou = select_class(self.maskiou_head(pooled, masks), detected.pred_classes)
+        iou = select_class(self.maskiou_head(pooled, masks), detected.pred_classes).float()
         return masks[:, None], detected.scores * iou
 
     def _mask_losses(self, features: dict[str, Tensor], instances: list[Instances]) -> dict[str, Tensor]:
@@ -106,22 +109,24 @@ class CenterROIHeads(ROIHeads):
         truth = crop_gt_masks(instances, logits.shape[-1], logits.device)
         losses = {"loss_mask": mask_loss(logits, truth) * self.mask_head.loss_weight}
         if self.maskiou_head is not None:
-            share = torch.cat([covered_share(i) for i in instances if len(i)] or [torch.zeros(0)]).to(logits.device)
-            target = mask_iou_targets(logits.detach(), truth, share)
+            share = torch.cat([covered_share(i) for i in instances if len(i)] or [torch.zeros(0)])
+            target = mask_iou_targets(logits.detach(), truth, share.to(logits.device))
             # The gradient reaches the mask head through the probabilities: they are not detached, as published.
             iou = select_class(self.maskiou_head(pooled, logits.sigmoid()), classes)
             losses["loss_maskiou"] = mask_iou_loss(iou, target) * self.maskiou_weight
         return losses
 
     def _pool(self, maps: list[Tensor], boxes: list[Boxes], sizes: list[tuple[int, int]]) -> Tensor:
+        # ROIAlign casts boxes to the type of the maps: bfloat16 would round them to 4 pixels beyond 512.
+        maps = [m.float() for m in maps]
         if isinstance(self.mask_pooler, RatioROIPooler):
             return self.mask_pooler(maps, boxes, sizes)
         return self.mask_pooler(maps, boxes)
 
     @torch.no_grad()
     def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
-        """As Detectron2's, with memory that does not grow with proposals times cells: IoUs are computed in chunks,
-        and ground-truth masks are copied for foreground only (background carries none)."""
+        """As Detectron2's, but only foreground is returned, and memory does not grow with proposals times cells: IoUs
+        are computed in chunks, and masks of the ground truth are copied for foreground only."""
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled, counts = [], []
@@ -133,7 +138,8 @@ class CenterROIHeads(ROIHeads):
             index, classes = index[is_foreground], classes[is_foreground]
             chosen = Instances(candidates.image_size, proposal_boxes=candidates.proposal_boxes[index])
             chosen.gt_classes = classes
-            chosen.gt_masks = truth.gt_masks[matched[index]]
+            if len(truth):  # Detectron2's mapper gives images without cells no masks
+                chosen.gt_masks = truth.gt_masks[matched[index]]
             sampled.append(chosen)
         storage = get_event_storage()
         for name, count in zip(("fg", "bg"), np.mean(counts, axis=0)):

@@ -89,12 +89,12 @@ def mask_iou_loss(pred: Tensor, target: Tensor) -> Tensor:
     """Mean of (pred - target)^2 / 2 over instances with a target above 0: scalar; zero without any."""
     counted = target > 0
     if not counted.any():
-        return pred.sum() * 0
+        return pred.float().sum() * 0
     return 0.5 * (pred[counted].float() - target[counted]).square().mean()
 
 
 def covered_share(instances: Instances) -> Tensor:
-    """Share (0 .. 1) of each object's area that its proposal box covers: (N,) float64 on the CPU.
+    """Share (0 .. 1) of each object's area that its proposal box covers: (N,) float32 on the CPU.
 
     The object is drawn on a canvas of int(h) x int(w) pixels at the proposal's corner (never on a whole image) and
     its pixels are divided by the object's area.
@@ -112,7 +112,7 @@ def covered_share(instances: Instances) -> Tensor:
         area = masks.tensor.sum((1, 2)).double().cpu().numpy()
     else:
         raise TypeError(f"gt_masks must be PolygonMasks or BitMasks, not {type(masks).__name__}")
-    return torch.from_numpy(np.minimum(inside / np.maximum(area, 1e-12), 1.0).reshape(-1))
+    return torch.from_numpy(np.minimum(inside / np.maximum(area, 1e-12), 1.0).reshape(-1)).float()
 
 
 def _polygon_pixels(polygons: list[np.ndarray], box: np.ndarray) -> int:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 __all__ = ["SpatialAttention", "SpatialAttentionMaskHead", "crop_gt_masks", "mask_loss", "select_class"]
 
+STEP = 64  # masks cropped together: Detectron2 makes float32 of bitmasks at the size of the image
+
 
 class SpatialAttention(nn.Module):
     """``x * sigmoid(conv3x3([mean over channels, max over channels]))``."""
@@ -50,9 +52,9 @@ def select_class(per_class: Tensor, classes: Tensor) -> Tensor:
 def crop_gt_masks(instances: list[Instances], side: int, device: torch.device) -> Tensor:
     """Ground truth of foreground proposals on the mask grid: (N, side, side) float32 of 0 and 1."""
     crops = [
-        i.gt_masks.crop_and_resize(i.proposal_boxes.tensor, side).to(device=device, dtype=torch.float32)
+        i.gt_masks[k : k + STEP].crop_and_resize(i.proposal_boxes.tensor[k : k + STEP], side).to(device, torch.float32)
         for i in instances
-        if len(i)
+        for k in range(0, len(i), STEP)
     ]
     return torch.cat(crops) if crops else torch.zeros(0, side, side, device=device)
 
@@ -60,5 +62,5 @@ def crop_gt_masks(instances: list[Instances], side: int, device: torch.device) -
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Mean binary cross entropy of (N, side, side) logits; zero for N = 0, still connected to the network."""
     if not len(logits):
-        return logits.sum() * 0
+        return logits.float().sum() * 0
     return F.binary_cross_entropy_with_logits(logits.float(), truth)

@@ -1,0 +1,47 @@
+"""What the documents promise: links lead somewhere, examples run, every configuration builds."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+from detectron2.modeling import build_model
+
+import cellseg_d2
+from cellseg_d2.data import datasets
+from cellseg_d2.engine.setup import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "datasets/README.md", "docs/results.md"]
+LEAVES = sorted(p.name for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("Base-"))
+MODULES = sorted(m.name for m in pkgutil.walk_packages(cellseg_d2.__path__, "cellseg_d2.") if "__main__" not in m.name)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_that_are_named_exist(name):
+    text = (ROOT / name).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    named = re.findall(r"(?:configs|tools|tests|docs|scripts|cellseg_d2)/[\w/.-]+\.(?:py|yaml|md|png|sh)", text)
+    assert [path for path in links + named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module):
+    failed, _ = doctest.testmod(importlib.import_module(module))
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_configuration_builds(name):
+    single = ["DATASETS.CELL_TYPE", "SK-OV-3"] if "single_cell_type" in name else []
+    cfg = load_config(str(ROOT / "configs" / name), [*single, "MODEL.DEVICE", "cpu"])
+    if not any("custom" in dataset for dataset in cfg.DATASETS.TRAIN):
+        datasets.resolve(cfg)
+        assert all(dataset.startswith("livecell_") for dataset in cfg.DATASETS.TRAIN + cfg.DATASETS.TEST)
+    if single:
+        assert cfg.DATASETS.TRAIN == ("livecell_skov3_train",)
+    model = build_model(cfg)
+    assert model.proposal_generator.strides == cfg.MODEL.FCOS.FPN_STRIDES
+    assert f"`{name}`" in (ROOT / "README.md").read_text() or name == "demo.yaml"
