@@ -17,12 +17,26 @@ def add_cellseg_config(cfg: CN) -> None:
 
 
 def _add_model_config(model: CN) -> None:
-    """The model: VoVNetV2, FCOS, the mask head and its scoring head."""
+    """The model: weights, VoVNetV2, FCOS, the mask head and its scoring head."""
     # Read weight files that hold more than tensors and arrays; that runs code out of the file
     model.TRUST_WEIGHTS = False
     # Start layers anew whose shape differs in MODEL.WEIGHTS (another number of classes) instead of stopping
     model.REINIT_MISMATCHED = False
+    _add_vovnet_config(model)
+    _add_fcos_config(model)
 
+    # How a box chooses its feature level: "area" (FPN's rule) or "ratio" (image area over box area)
+    model.ROI_MASK_HEAD.ASSIGN_CRITERION = "area"
+    model.MASKIOU_ON = False
+    model.MASKIOU_LOSS_WEIGHT = 1.0
+    model.ROI_MASKIOU_HEAD = CN()
+    model.ROI_MASKIOU_HEAD.NAME = "MaskIoUHead"
+    model.ROI_MASKIOU_HEAD.CONV_DIM = 256
+    model.ROI_MASKIOU_HEAD.NUM_CONV = 4
+
+
+def _add_vovnet_config(model: CN) -> None:
+    """The backbone."""
     model.VOVNET = CN()
     # One of the seven names of modeling.backbone.vovnet.SPECS
     model.VOVNET.CONV_BODY = "V-39-eSE"
@@ -38,6 +52,9 @@ def _add_model_config(model: CN) -> None:
     model.VOVNET.WITH_MODULATED_DCN = False
     model.VOVNET.DEFORMABLE_GROUPS = 1
 
+
+def _add_fcos_config(model: CN) -> None:
+    """The proposal generator."""
     model.FCOS = CN()
     model.FCOS.NUM_CLASSES = 80
     # Feature maps, one stride each
@@ -56,7 +73,7 @@ def _add_model_config(model: CN) -> None:
     model.FCOS.POST_NMS_TOPK_TEST = 100
     # Levels above p5: 0, 1 (p6) or 2 (p6 and p7)
     model.FCOS.TOP_LEVELS = 2
-    # Norm of the towers: GN, BN, SyncBN or "none"
+    # Norm of the towers: GN, BN, SyncBN or "none"; BN needs crops above 128 pixels or several images a process
     model.FCOS.NORM = "GN"
     # One learned factor a level on the box regression
     model.FCOS.USE_SCALE = True
@@ -69,7 +86,7 @@ def _add_model_config(model: CN) -> None:
     model.FCOS.SIZES_OF_INTEREST = [64, 128, 256, 512]
     # Kept for published files: box regression always ends in relu
     model.FCOS.USE_RELU = True
-    # Deformable last convolution in the towers
+    # Deformable last convolution in the towers, of the kind that VOVNET.WITH_MODULATED_DCN says
     model.FCOS.USE_DEFORMABLE = False
     model.FCOS.NUM_CLS_CONVS = 4
     model.FCOS.NUM_BOX_CONVS = 4
@@ -79,15 +96,6 @@ def _add_model_config(model: CN) -> None:
     model.FCOS.POS_RADIUS = 1.5
     # iou, linear_iou or giou
     model.FCOS.LOC_LOSS_TYPE = "giou"
-
-    # How a box chooses its feature level: "area" (FPN's rule) or "ratio" (image area over box area)
-    model.ROI_MASK_HEAD.ASSIGN_CRITERION = "area"
-    model.MASKIOU_ON = False
-    model.MASKIOU_LOSS_WEIGHT = 1.0
-    model.ROI_MASKIOU_HEAD = CN()
-    model.ROI_MASKIOU_HEAD.NAME = "MaskIoUHead"
-    model.ROI_MASKIOU_HEAD.CONV_DIM = 256
-    model.ROI_MASKIOU_HEAD.NUM_CONV = 4
 
 
 def _add_data_config(cfg: CN) -> None:

@@ -130,7 +130,8 @@ def _write_problem(folder: str) -> str:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}): choose another folder with OUTPUT_DIR PATH"
+        remedy = "choose another folder with OUTPUT_DIR PATH"
+        return f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}): {remedy}"
     return ""
 
 

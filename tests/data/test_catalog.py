@@ -57,6 +57,17 @@ def test_custom_data(cfg, tmp_path, discs, written, caplog):
     assert len(load("custom_train")) == 2
 
 
+def test_without_training_its_data_is_not_asked_for(cfg, caplog):
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("custom_train", "livecell_{cell_type}_train"), ("livecell_test",)
+    cfg.DATASETS.CUSTOM.TRAIN_JSON, cfg.DATASETS.CELL_TYPE = "gone.json", "a172"
+    with caplog.at_level(logging.WARNING):
+        resolve(cfg, training=False)
+    assert cfg.DATASETS.TRAIN == () and not caplog.text
+    cfg.DATASETS.TEST = ("custom_train",)
+    with pytest.raises(DatasetError, match=r"gone\.json"):
+        resolve(cfg, training=False)
+
+
 def test_number_of_classes(cfg, tmp_path, discs, written):
     coco = discs(images=1)
     coco["categories"] = [{"id": 1, "name": "live"}, {"id": 2, "name": "dead"}]

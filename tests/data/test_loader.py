@@ -3,6 +3,7 @@
 import itertools
 import logging
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,27 @@ def test_a_corrupt_image_is_skipped_counted_and_logged_if_allowed(config, worker
     test = build_test_loader(config, "t_loader")
     assert [item["image_id"] for (item,) in test] == [1, 2, 4, 5] and test.skipped == [path]
     assert len(list(build_val_loss_loader(config, "t_loader"))) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_vanishes_is_named_or_skipped(config, workers):
+    config.DATALOADER.NUM_WORKERS = workers
+    train, test = build_train_loader(config, seed=0), build_test_loader(config, "t_loader")
+    config.DATALOADER.SKIP_CORRUPT_IMAGES = True
+    skipping = build_test_loader(config, "t_loader")
+    path = Path(_folder(config)) / "image2.tif"
+    path.unlink()
+    for loader in (train, test):
+        with pytest.raises(CorruptImageError, match=r"image2\.tif.*No such file.*SKIP_CORRUPT_IMAGES") as caught:
+            _take(loader, 5)
+        assert caught.value.file_name == str(path)
+    assert [item["image_id"] for (item,) in skipping] == [1, 3, 4, 5] and skipping.skipped == [str(path)]
+
+
+def test_wrong_percentiles_are_refused_before_the_first_image(config):
+    config.INPUT.STRETCH_PERCENTILES = (99.0, 1.0)
+    with pytest.raises(ValueError, match="INPUT.STRETCH_PERCENTILES"):
+        build_train_loader(config)
 
 
 def test_nothing_but_corrupt_images(config):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellseg_d2.engine.errors import EvaluationInterrupted
+from cellseg_d2.engine.errors import EvaluationInterrupted, NonFinitePredictionError, UserError
 from cellseg_d2.engine.testing import run_inference
 
 
@@ -35,6 +35,16 @@ def test_all_images_are_predicted_in_evaluation_mode():
     assert run_inference(model, LOADER, evaluator, predict, [consumer]) == {"images": 3}
     assert evaluator.seen == consumed == [(1, 10), (2, 20), (3, 30)]
     assert model.training
+
+
+def test_a_prediction_that_is_no_number_is_an_error_of_the_user():
+    class Strict(Recorder):
+        def process(self, inputs, outputs):
+            raise FloatingPointError("prediction for image a.tif has a box that is NaN or infinite")
+
+    with pytest.raises(NonFinitePredictionError, match=r"a\.tif") as error:
+        run_inference(nn.Linear(1, 1), LOADER, Strict(), predict)
+    assert isinstance(error.value, UserError)
 
 
 def test_a_stop_request_ends_it_after_the_batch():

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from torch import nn
 
 from cellseg_d2.data.datasets import DatasetError
-from cellseg_d2.engine import ConfigError, LaunchError, OutputError, TrainingInterrupted, UserError
+from cellseg_d2.engine import ConfigError, LaunchError, OutputError, Trainer, TrainingInterrupted, UserError
+from cellseg_d2.engine.errors import config_errors
 from cellseg_d2.engine.launch import launch
 from cellseg_d2.engine.options import TrainerOptions
 from cellseg_d2.engine.setup import load_config, setup_cfg
@@ -45,7 +47,7 @@ def arguments(*opts, **values):
         "config_file": "", "eval_only": False, "resume": False, "num_gpus": 1, "num_machines": 1, "machine_rank": 0,
         "dist_url": "tcp://127.0.0.1:50000",
     }  # fmt: skip
-    return argparse.Namespace(opts=[str(word) for word in opts], **(defaults | values))
+    return argparse.Namespace(**({"opts": [str(word) for word in opts]} | defaults | values))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,64 @@ def test_eval_only_without_weights(tmp_path):
         evaluate_only(cfg)
 
 
+def test_evaluation_needs_no_training_data_and_keeps_the_config_of_the_training(tmp_path, one_class, caplog):
+    (tmp_path / "config.yaml").write_text("of the training run")
+    train = ["DATASETS.TRAIN", "('custom_train', 'livecell_{cell_type}_train')", "DATASETS.CELL_TYPE", "A172"]
+    gone = ["DATASETS.CUSTOM.TRAIN_JSON", tmp_path / "gone.json"]
+    opts = ["OUTPUT_DIR", tmp_path, *train, *gone, "DATASETS.TEST", f"('{one_class}',)", *CLASSES]
+    cfg = setup_cfg(arguments(*opts, "MODEL.DEVICE", "cpu", eval_only=True))
+    assert cfg.DATASETS.TRAIN == () and "CUSTOM.TRAIN_JSON is set" not in caplog.text
+    assert (tmp_path / "config.yaml").read_text() == "of the training run"
+    assert load_config(str(tmp_path / "config_eval.yaml")).DATASETS.TEST == (one_class,)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.VOVNET.CONV_BODY", "V-0", "the model.*MODEL.VOVNET.CONV_BODY.*'V-0'"),
+        ("MODEL.FCOS.LOC_LOSS_TYPE", "diou", "the model.*MODEL.FCOS.LOC_LOSS_TYPE.*'diou'"),
+        ("MODEL.META_ARCHITECTURE", "Nothing", "the model.*Nothing"),
+    ],
+)
+def test_values_that_the_model_refuses_are_errors_of_the_config(tmp_path, key, value, message):
+    config = Path(__file__).resolve().parents[2] / "configs" / "centermask_v19_slim_dw.yaml"
+    cfg = load_config(str(config), ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path), key, value])
+    for build in (Trainer, evaluate_only):
+        with pytest.raises(ConfigError, match=message) as error:
+            build(cfg)
+        assert "\n" not in str(error.value)
+
+
+def test_config_errors_leaves_errors_with_a_meaning_of_their_own():
+    for error in (DatasetError("no image"), ConfigError("as it was"), IndexError("a bug")):
+        with pytest.raises(type(error)) as caught, config_errors("anything"):
+            raise error
+        assert caught.value is error
+
+
+def test_unusable_output_folder_of_the_main_process_stops_all_and_is_shown_once(monkeypatch, capsys):
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    monkeypatch.setattr(comm, "all_gather", lambda own: ["OUTPUT_DIR x cannot be written to", own])
+    with pytest.raises(SystemExit) as status:
+        launch(setup_cfg, arguments())
+    assert status.value.code == 2 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("opts", "values", "message"),
+    [
+        ([], {"num_gpus": 4}, "--num-gpus 4, but torchrun started 2"),
+        ([], {"num_machines": 2}, "--nnodes"),
+        (["MODEL.DEVICE", "cuda:0"], {}, "MODEL.DEVICE cuda:0 would put all .* set it to cuda"),
+    ],
+)
+def test_options_that_contradict_torchrun(monkeypatch, opts, values, message):
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "CELLSEG_DEBUG": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(LaunchError, match=message):
+        launch(lambda args: None, arguments(*opts, **values))
+
+
 def test_best_metric_must_exist():
     cfg = load_config("", ["TEST.BEST_METRIC", "segm/AP", "MODEL.MASK_ON", "False"])
     with pytest.raises(ConfigError, match="'segm/AP'.*bbox/AP"):
@@ -150,6 +210,9 @@ def test_warm_up_ends_at_the_base_rate_and_unknown_schedules_are_refused():
         ({"num_gpus": 1000}, "--num-gpus 1000, but torch sees .*torchrun"),
         ({"num_machines": 2, "num_gpus": 0, "machine_rank": 2}, "--machine-rank 2 is not below --num-machines 2"),
         ({"num_gpus": -1}, "these are counts"),
+        ({"num_machines": 2, "num_gpus": 0}, "--num-gpus 0 would be independent runs.*torchrun"),
+        ({"num_gpus": 2, "opts": ["MODEL.DEVICE", "cpu"]}, "MODEL.DEVICE is cpu.*torchrun"),
+        ({"num_gpus": 2, "opts": ["MODEL.DEVICE", "cuda:0"]}, "MODEL.DEVICE cuda:0 .*set it to cuda"),
     ],
 )
 def test_processes_that_cannot_be(values, message, monkeypatch, capsys):

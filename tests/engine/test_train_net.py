@@ -117,6 +117,7 @@ def test_a_run_leaves_what_the_readme_promises(trained):
     assert {"bbox", "image_id", "mask_score", "score", "segmentation"} <= results[0].keys()
     scores = json.loads((trained / folder / "metrics.json").read_text())
     assert {"AP", "AP50", "AR2000", "AFNR"} <= scores["segm"].keys()
+    assert (scores["images"], scores["skipped"]) == (IMAGES, 0)
     lines = [json.loads(line) for line in (trained / "metrics.json").read_text().splitlines()]
     assert {line["iteration"] for line in lines if {"segm/AP", "val/total_loss"} <= line.keys()} == {1, 4}
 
@@ -137,6 +138,17 @@ def test_eval_only_gives_the_scores_of_the_trained_model(dataset, trained, tmp_p
     assert (tmp_path / name).read_text() == (trained / name).read_text()
 
 
+def test_evaluation_counts_the_images_it_skips(dataset, trained, tmp_path):
+    damaged = shutil.copytree(dataset, tmp_path / "damaged")
+    (damaged / "disc_1.png").write_bytes(b"")
+    weights_of = ["MODEL.WEIGHTS", trained / "model_final.pth"]
+    options = [*weights_of, *data_options(damaged), "DATALOADER.SKIP_CORRUPT_IMAGES", True]
+    run_here(dataset, tmp_path / "out", "--eval-only", options=options)
+    scores = json.loads((tmp_path / "out/inference/custom_val/metrics.json").read_text())
+    assert (scores["images"], scores["skipped"]) == (IMAGES - 1, 1)
+    assert "disc_1.png" in (tmp_path / "out/log.txt").read_text()
+
+
 def test_two_processes_train_alike_and_evaluate_all_images(dataset, tmp_path):
     program = tmp_path / "two.py"
     program.write_text(
@@ -151,6 +163,12 @@ def test_two_processes_train_alike_and_evaluate_all_images(dataset, tmp_path):
         "    trainer.resume_or_load(resume=False)\n"
         "    trainer.train()\n"
         "    torch.save(trainer.model.module.state_dict(), f'{cfg.OUTPUT_DIR}/rank{comm.get_rank()}.pth')\n"
+        "    args.opts += ['DATASETS.TEST', '()', 'MODEL.VOVNET.NORM', 'BN', 'MODEL.BACKBONE.FREEZE_AT', '0']\n"
+        "    args.opts += ['SOLVER.MAX_ITER', '1', 'OUTPUT_DIR', cfg.OUTPUT_DIR + '/bn']\n"
+        "    cfg = train_net.setup_cfg(args)\n"
+        "    trainer = train_net.Trainer(cfg)\n"
+        "    trainer.train()\n"
+        "    torch.save(trainer.model.module.state_dict(), f'{cfg.OUTPUT_DIR}/rank{comm.get_rank()}.pth')\n"
         "train_net.launch(main, default_argument_parser().parse_args())\n"
     )
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
@@ -159,6 +177,10 @@ def test_two_processes_train_alike_and_evaluate_all_images(dataset, tmp_path):
     ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)]
     assert_same(*ranks)
     assert_same(ranks[0], weights(tmp_path / "model_final.pth"))
+    ranks = [torch.load(tmp_path / f"bn/rank{rank}.pth", weights_only=True) for rank in range(2)]
+    assert sum("running_var" in name for name in ranks[0]) > 20
+    assert_same(*ranks)  # without an evaluation the running statistics agree too
+    assert_same(ranks[0], weights(tmp_path / "bn/model_final.pth"))
     rows = json.loads((tmp_path / "inference/custom_val/coco_instances_results.json").read_text())
     assert {row["image_id"] for row in rows} == set(range(IMAGES))
     assert "Predicted 3 images" in (tmp_path / "log.txt").read_text()

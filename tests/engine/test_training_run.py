@@ -1,6 +1,7 @@
 """How a run starts, ends, stops and goes on, with a tiny model."""
 
 import json
+import math
 import os
 import signal
 from functools import partial
@@ -12,6 +13,7 @@ from torch import nn
 from cellseg_d2.engine import CheckpointError, ConfigError, TrainingDivergedError, TrainingInterrupted, interrupt
 from cellseg_d2.engine.errors import EvaluationInterrupted
 from cellseg_d2.engine.precision import Precision
+from cellseg_d2.engine.trainer import MAX_SKIPPED_STEPS
 
 from .conftest import TinyModel, made_up_batches, saved_weights
 
@@ -149,6 +151,88 @@ def test_the_direction_of_the_metric(make_trainer, tmp_path, metric, values, bes
         6, evaluations=[lambda model, should_stop: {metric: float(next(queue))}], eval_period=2, best_metric=metric
     ).train()
     assert torch.load(tmp_path / "run/model_best.pth", weights_only=True)["trainer"]["iteration"] == best
+
+
+def test_a_run_that_stopped_early_stops_again_when_resumed(make_trainer, scripted, tmp_path):
+    options = {"eval_period": 2, "checkpoint_period": 2}
+    make_trainer(20, evaluations=[scripted([30.0, 20.0, 25.0])], patience=2, **options).train()
+    stopped = saved_weights(tmp_path / "run")
+    resumed = make_trainer(20, evaluations=[scripted([])], patience=2, **options)
+    resumed.resume_or_load(resume=True)
+    assert resumed.train() == {"segm/AP": 25.0} and resumed.iter == 5
+    assert_same(saved_weights(tmp_path / "run"), stopped)
+    patient = make_trainer(8, evaluations=[scripted([10.0])], patience=3, **options)
+    patient.resume_or_load(resume=True)
+    patient.train()
+    assert patient.iter == 7
+
+
+def test_a_resumed_run_takes_the_configured_learning_rate(make_trainer):
+    make_trainer(4).train()
+    resumed = make_trainer(8)
+    resumed.scheduler.base_lrs = [0.002]  # as of a config with a fifth of SOLVER.BASE_LR
+    resumed.resume_or_load(resume=True)
+    expected = 0.002 * (0.1 + 0.9 * (1 + math.cos(math.pi * 4 / 8)) / 2)
+    assert resumed.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+    resumed.train()
+    assert resumed.scheduler.base_lrs == [0.002]
+
+
+def test_only_the_newest_periodic_checkpoints_stay(make_trainer, scripted, tmp_path):
+    options = {"checkpoint_period": 1, "eval_period": 2, "checkpoints_to_keep": 2}
+    make_trainer(6, evaluations=[scripted([1.0, 2.0, 3.0])], **options).train()
+    names = {path.name for path in (tmp_path / "run").glob("*.pth")}
+    assert names == {"model_0000003.pth", "model_0000004.pth", "model_best.pth", "model_final.pth"}
+    checkpointer = make_trainer(6).checkpointer
+    (tmp_path / "run/last_checkpoint").write_text("model_0000003.pth")
+    checkpointer.prune(0)
+    checkpointer.prune(1)
+    assert {path.name for path in (tmp_path / "run").glob("*.pth")} == names  # the resumable one is kept too
+    (tmp_path / "run/last_checkpoint").write_text("model_final.pth")
+    checkpointer.prune(1)
+    assert {path.name for path in (tmp_path / "run").glob("*.pth")} == names - {"model_0000003.pth"}
+
+
+class Skipping(Precision):
+    """As float16 with a gradient that stays infinite: no step is ever taken."""
+
+    may_skip = True
+
+    def gradient_norm(self, model, optimizer):
+        return torch.tensor(float("inf"))
+
+    def step(self, optimizer):
+        pass
+
+
+def test_a_gradient_that_stays_infinite_ends_the_run_in_float16_too(make_trainer, tmp_path):
+    trainer = make_trainer(MAX_SKIPPED_STEPS + 5, precision=Skipping())
+    with pytest.raises(TrainingDivergedError, match=f"gradient .*iteration {MAX_SKIPPED_STEPS - 1} "):
+        trainer.train()
+    few = make_trainer(MAX_SKIPPED_STEPS - 1, "few", precision=Skipping())
+    few.train()
+    text = (tmp_path / "few/metrics.json").read_text()
+    assert "total_loss" in text and "grad_norm" not in text
+
+
+def test_images_skipped_in_training_are_reported(make_trainer, caplog):
+    class Loader:
+        skipped = ("a.tif", "b.tif", "a.tif")
+
+        def __iter__(self):
+            return made_up_batches(0, 0)
+
+    with caplog.at_level("WARNING", logger="cellseg_d2"):
+        make_trainer(1, build_loader=lambda start_iter, seed: Loader()).train()
+    assert "cannot be used 3 times" in caplog.text and "2 files: a.tif, b.tif" in caplog.text
+
+
+def test_values_that_the_loader_refuses_are_errors_of_the_config(make_trainer):
+    def refuse(start_iter, seed):
+        raise ValueError("INPUT.X is wrong")
+
+    with pytest.raises(ConfigError, match="training loader.*INPUT.X is wrong"):
+        make_trainer(1, build_loader=refuse).train()
 
 
 def test_unknown_metric_is_an_error_that_lists_the_known(make_trainer, scripted):

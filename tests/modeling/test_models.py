@@ -118,6 +118,7 @@ class TestGroupNormAreaPooling(ModelContract):
 
 class TestDeformable(ModelContract):
     overrides = {
+        "MODEL__VOVNET__CONV_BODY": "V-19-slim-eSE",
         "MODEL__VOVNET__STAGE_WITH_DCN": (False, True, True, True),
         "MODEL__VOVNET__WITH_MODULATED_DCN": True,
         "MODEL__FCOS__USE_DEFORMABLE": True,
@@ -203,6 +204,7 @@ def test_freezing(make_cfg):
         ({"MODEL__ROI_HEADS__NUM_CLASSES": 3}, "set both"),
         ({"MODEL__FCOS__LOC_LOSS_TYPE": "l1"}, "LOC_LOSS_TYPE"),
         ({"MODEL__ROI_MASK_HEAD__ASSIGN_CRITERION": "size"}, "area or ratio"),
+        ({"MODEL__VOVNET__STAGE_WITH_DCN": (False, False, False, True)}, "depthwise"),
         ({"MODEL__VOVNET__NORM": "gn"}, "no norm 'gn'"),
         ({"MODEL__FPN__IN_FEATURES": ["stage3", "stage4"]}, "stage5"),
         ({"MODEL__FPN__IN_FEATURES": ["stage2", "stage3", "stage4", "stage5"]}, "OUT_FEATURES"),

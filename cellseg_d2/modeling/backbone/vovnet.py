@@ -62,6 +62,8 @@ class Unit:
 
     def layer(self, name: str, in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
         """The 3x3 unit of this network: dense, depthwise separable or deformable."""
+        if self.deformable and self.depthwise:
+            raise ValueError("MODEL.VOVNET.STAGE_WITH_DCN: depthwise bodies have no deformable form")
         if self.deformable:
             conv = DeformableConv2d(
                 in_channels, out_channels, modulated=self.modulated, groups=self.deformable_groups
