@@ -93,8 +93,9 @@ def show(output: Path, summary: dict) -> None:
         console.print(f"  {output / path}  {what}", soft_wrap=True)
     console.print(
         "Next, with your own images (COCO JSON and a folder), or see README.md:\n"
-        f"  {sys.executable} tools/train_net.py --config-file configs/finetune_example.yaml DATASETS.CUSTOM.TRAIN_JSON train.json "
-        "DATASETS.CUSTOM.TRAIN_IMAGES images/ DATASETS.CUSTOM.VAL_JSON val.json DATASETS.CUSTOM.VAL_IMAGES images/",
+        f"  {sys.executable} tools/train_net.py --config-file configs/finetune_example.yaml "
+        "DATASETS.CUSTOM.TRAIN_JSON train.json DATASETS.CUSTOM.TRAIN_IMAGES images/ "
+        "DATASETS.CUSTOM.VAL_JSON val.json DATASETS.CUSTOM.VAL_IMAGES images/",
         soft_wrap=True,
     )
 
