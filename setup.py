@@ -36,9 +36,13 @@ REQUIRES = [
     "pillow",
     "tifffile",
     "imagecodecs",  # LZW and other compressed TIFF
-    # tables and consoles
+    # scoring: compiled loops over run lengths and matches, typed JSON
+    "numba",
+    "msgspec",
+    # tables, consoles and reports
     "pandas",
     "rich",
+    "jinja2",
 ]
 
 
@@ -57,7 +61,8 @@ setup(
     description="Cell instance segmentation on Detectron2: CenterMask for dense microscopy images",
     license="Apache-2.0",
     packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
+    package_data={"cellseg_d2.evaluation.report": ["template.html"]},
     python_requires=">=3.11,<3.13",
     install_requires=REQUIRES,
-    extras_require={"test": ["pytest", "hypothesis", "ruff"]},
+    extras_require={"test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval"]},
 )

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cellseg_d2.data.datasets.coco_json import DatasetError, read_coco
+from cellseg_d2.data.datasets.coco_json import read_coco
 from cellseg_d2.data.image_io import CorruptImageError
 from cellseg_d2.data.split import group_alike, select, split_by_group
-from cellseg_d2.evaluation.files import write_json
+from cellseg_d2.errors import DatasetError
+from cellseg_d2.files import write_json
 
 console = Console(highlight=False)
 

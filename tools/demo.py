@@ -22,7 +22,7 @@ from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
 from cellseg_d2.engine import Trainer
 from cellseg_d2.engine.launch import launch
 from cellseg_d2.engine.setup import setup_cfg
-from cellseg_d2.evaluation.files import finite_or_none, write_json
+from cellseg_d2.files import finite_or_none, write_json
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 SPEC = PhantomSpec(cells=(10, 30), scale=1.4, overlap=0.1)

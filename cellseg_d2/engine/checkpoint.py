@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from ..evaluation.files import atomic_write
+from ..files import atomic_write
 from .errors import CheckpointError
 
 __all__ = ["AtomicCheckpointer"]

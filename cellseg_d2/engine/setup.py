@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from .. import modeling  # noqa: F401  (registers the models)
 from ..config import add_cellseg_config
 from ..data import datasets
-from ..evaluation.files import atomic_write
+from ..files import atomic_write
 from .errors import ConfigError, OutputError
 
 __all__ = ["load_config", "setup_cfg"]

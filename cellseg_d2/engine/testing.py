@@ -19,10 +19,10 @@ from torch import nn
 
 from ..data.image_io import read_image
 from ..data.loader import CellLoader, build_test_loader
-from ..evaluation import LIVECellCOCOEvaluator
-from ..evaluation.files import finite_or_none, write_json
+from ..evaluation import LIVECellEvaluator
 from ..evaluation.overlay import write_overlay
 from ..evaluation.records import to_rle
+from ..files import read_json, write_json
 from ..modeling.checkpoint import load_weights
 from ..modeling.postprocess import predict_rle
 from .checkpoint import AtomicCheckpointer
@@ -40,9 +40,9 @@ Consumer = Callable[[Mapping[str, Any], Instances], None]
 def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], bool] = lambda: False) -> OrderedDict:
     """Score ``model`` on each data set of DATASETS.TEST.
 
-    Writes ``inference/<data set>/coco_instances_results.json`` and ``metrics.json`` (the scores, and how many images
-    were evaluated and skipped) below OUTPUT_DIR, and overlays of the first TEST.OVERLAYS images below
-    ``overlays/<data set>``.
+    Writes ``coco_instances_results.json``, ``metrics.json`` (all scores, and how many images were evaluated and
+    skipped), ``per_image.csv`` and ``threshold.json`` to ``inference/<data set>`` below OUTPUT_DIR, and overlays of the
+    first TEST.OVERLAYS images to ``overlays/<data set>``.
 
     Returns:
         ``{"bbox": {...}, "segm": {...}}`` in percent, one level deeper by data set where there are several; on rank 0
@@ -52,7 +52,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
     results = OrderedDict()
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / "inference" / name
-        evaluator = LIVECellCOCOEvaluator.from_dataset(name, tasks=tasks, output_dir=folder)
+        evaluator = LIVECellEvaluator.from_dataset(name, tasks=tasks, output_dir=folder)
         pictures = Path(cfg.OUTPUT_DIR) / "overlays" / name
         overlays = OverlayWriter(
             name, pictures, cfg.TEST.OVERLAYS, cfg.TEST.OVERLAYS_MIN_SCORE, cfg.INPUT.STRETCH_PERCENTILES
@@ -61,7 +61,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
         with config_errors("the test loader"):
             loader = build_test_loader(cfg, name)
         results[name] = run_inference(model, loader, evaluator, predict_rle, [overlays], should_stop)
-        _write_metrics(folder, results[name], loader)
+        _note_skipped(folder, loader)
     if len(results) == 1:
         results = next(iter(results.values()))
     if comm.is_main_process():
@@ -70,7 +70,7 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
     return OrderedDict()
 
 
-def _write_metrics(folder: Path, scores: Mapping[str, Any], loader: CellLoader) -> None:
+def _note_skipped(folder: Path, loader: CellLoader) -> None:
     """Add to the evaluator's ``metrics.json`` how many images counted, of all processes; log those that did not."""
     parts = comm.all_gather((len(loader), loader.skipped))  # one image a batch
     skipped = [name for _, names in parts for name in names]
@@ -78,8 +78,8 @@ def _write_metrics(folder: Path, scores: Mapping[str, Any], loader: CellLoader) 
     if skipped:
         logger.warning("The scores are of %d images; %d were skipped: %s", images, len(skipped), ", ".join(skipped))
     if comm.is_main_process():
-        content = {**scores, "images": images, "skipped": len(skipped)}
-        write_json(folder / "metrics.json", finite_or_none(content), indent=2)
+        content = read_json(folder / "metrics.json")
+        write_json(folder / "metrics.json", {**content, "images": images, "skipped": len(skipped)}, indent=2)
 
 
 def evaluate_only(cfg: CfgNode, resume: bool = False) -> OrderedDict:

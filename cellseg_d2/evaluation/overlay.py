@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
-from .files import atomic_write
+from ..files import atomic_write
 
 __all__ = ["ANNOTATED", "PREDICTED", "draw_outlines", "write_overlay"]
 

@@ -1,13 +1,16 @@
-"""Between Detectron2's records and COCO's: predictions to a result list, dataset dicts to ground-truth tables."""
+"""Between Detectron2's records and ours: predictions to a COCO result list, dataset dicts to tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode, Instances
 
-__all__ = ["annotation_table", "instances_to_results", "to_rle"]
+from .reading import GroundTruth
+from .tables import image_table, object_table
+
+__all__ = ["ground_truth", "instances_to_results", "to_rle"]
 
 
 def instances_to_results(instances: Instances, image_id: Any, file_name: str) -> list[dict[str, Any]]:
@@ -52,40 +55,31 @@ def instances_to_results(instances: Instances, image_id: Any, file_name: str) ->
     return results
 
 
-def annotation_table(records: Iterable[Mapping[str, Any]], category_ids: Mapping[int, int]) -> list[dict[str, Any]]:
-    """COCO annotations of Detectron2 dataset dicts; areas and crowd flags as they stand in the data set.
+def ground_truth(records: Sequence[Mapping[str, Any]], category_ids: Mapping[int, int], source: str) -> GroundTruth:
+    """The tables of Detectron2 dataset dicts; areas and crowd flags as they stand in the data set.
 
     Args:
-        records: dataset dicts with ``image_id``, ``height``, ``width`` and (where there are any) ``annotations``.
+        records: with ``image_id``, ``file_name``, ``height``, ``width`` and (where there are any) ``annotations``.
         category_ids: contiguous class number -> category id of the data set.
-
-    Returns:
-        dicts ``{image_id, category_id, bbox [x, y, w, h], area, iscrowd, segmentation?}``. An annotation without
-        ``area`` gets its mask's area, or its box's where it has no mask.
+        source: name of the data set, for messages.
     """
-    table = []
-    for record in records:
-        size = record["height"], record["width"]
-        for annotation in record.get("annotations", ()):
-            box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)
-            row = {
-                "image_id": record["image_id"],
-                "category_id": category_ids[annotation["category_id"]],
-                "bbox": [float(value) for value in box],
-                "iscrowd": int(annotation.get("iscrowd", 0)),
-            }
-            if annotation.get("segmentation"):
-                row["segmentation"] = to_rle(annotation["segmentation"], *size)
-            row["area"] = annotation["area"] if annotation.get("area") is not None else _area(row)
-            table.append(row)
-    return table
-
-
-def _area(row: Mapping[str, Any]) -> float:
-    """Pixels of the mask, or of the box where there is no mask."""
-    if "segmentation" in row:
-        return float(mask_util.area(row["segmentation"]))
-    return row["bbox"][2] * row["bbox"][3]
+    entries = [
+        {"id": r["image_id"], "file_name": r.get("file_name", "?"), "height": r["height"], "width": r["width"]}
+        for r in records
+    ]
+    images = image_table(entries, source)
+    rows = [(record["image_id"], a) for record in records for a in record.get("annotations", ())]
+    objects = object_table(
+        images,
+        lambda n: f"{source}: annotation {n} (image {rows[n][0]!r})",
+        image_ids=[image_id for image_id, _ in rows],
+        categories=[category_ids[a["category_id"]] for _, a in rows],
+        boxes=[BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS) for _, a in rows],
+        segmentations=[a.get("segmentation") for _, a in rows],
+        areas=[a.get("area") for _, a in rows],
+        crowd=[bool(a.get("iscrowd", 0)) for _, a in rows],
+    )
+    return GroundTruth(source, images, objects, frozenset(category_ids.values()))
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 
-from cellseg_d2.evaluation.files import atomic_write, finite_or_none, write_json
 from cellseg_d2.evaluation.overlay import ANNOTATED, PREDICTED, draw_outlines, write_overlay
+from cellseg_d2.files import atomic_write, finite_or_none, write_json
 
 
 def square(size, start, stop):

@@ -1,8 +1,8 @@
 """Data sets by name: LIVECell (registered on import) and any COCO JSON with its image folder."""
 
+from ...errors import DatasetError, MissingDataError
 from . import livecell
 from .catalog import check_num_classes, load, resolve
-from .coco_json import DatasetError, MissingDataError
 from .custom import register_coco
 
 __all__ = ["DatasetError", "MissingDataError", "check_num_classes", "load", "register_coco", "resolve"]

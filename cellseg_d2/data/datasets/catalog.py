@@ -8,8 +8,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...errors import DatasetError
 from . import livecell
-from .coco_json import DatasetError
 from .custom import register_coco
 
 __all__ = ["check_num_classes", "load", "resolve"]

@@ -1,6 +1,5 @@
 """Read a COCO JSON file, say clearly what is wrong with it, and turn it into Detectron2's dataset dicts."""
 
-import json
 import logging
 import math
 from collections import Counter
@@ -13,17 +12,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
-__all__ = ["CocoFile", "DatasetError", "MissingDataError", "read_coco", "set_metadata", "to_dataset_dicts"]
+from ...errors import DatasetError
+from ...files import read_json
+
+__all__ = ["CocoFile", "read_coco", "set_metadata", "to_dataset_dicts"]
 
 logger = logging.getLogger(__name__)
-
-
-class DatasetError(ValueError):
-    """A data set that cannot be used as it is; the message says what is wrong, where, and what to do."""
-
-
-class MissingDataError(DatasetError, FileNotFoundError):
-    """A file or folder of a data set is not there."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ def read_coco(path: str | Path) -> CocoFile:
         DatasetError: not JSON or cut off, a table or key is missing, ids are doubled or point nowhere.
     """
     path = Path(path)
-    content = _parse(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(
             f"{path}: a COCO data set is a JSON object with 'images', 'annotations' and 'categories', "
@@ -131,24 +125,6 @@ def set_metadata(name: str, coco: CocoFile, image_root: Path, **more: object) ->
     if name in MetadataCatalog.list() and MetadataCatalog.get(name).as_dict() != {"name": name, **values}:
         MetadataCatalog.pop(name)
     MetadataCatalog.get(name).set(**values)
-
-
-def _parse(path: Path) -> object:
-    """The content of a JSON file."""
-    if not path.is_file():
-        raise MissingDataError(f"{path}: there is no such annotation file")
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-        return json.loads(text)
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not a JSON file, byte {error.start} of {len(raw)} is not text") from None
-    except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode())
-        raise DatasetError(
-            f"{path}: not a valid JSON file, it breaks off or is damaged at byte {offset} of {len(raw)} "
-            f"({error.msg}); copy or export it again"
-        ) from None
 
 
 def _require_keys(path: Path, table: str, entries: list[dict], keys: tuple[str, ...]) -> None:

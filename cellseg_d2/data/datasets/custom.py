@@ -5,7 +5,8 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog
 
-from .coco_json import MissingDataError, read_coco, set_metadata, to_dataset_dicts
+from ...errors import MissingDataError
+from .coco_json import read_coco, set_metadata, to_dataset_dicts
 
 __all__ = ["register_coco"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...errors import DatasetError, MissingDataError
 from . import roots
-from .coco_json import CocoFile, DatasetError, MissingDataError, read_coco, set_metadata, to_dataset_dicts
+from .coco_json import CocoFile, read_coco, set_metadata, to_dataset_dicts
 
 __all__ = ["CELL_TYPES", "SPLITS", "cell_type_of", "normalise_cell_type", "register_all"]
 

@@ -3,28 +3,32 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pycocotools.mask as mask_util
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
-from tabulate import tabulate
 
-from .coco_eval import coco_from_tables, score_results
-from .files import finite_or_none, write_json
+from ..files import write_json
+from .evaluate import Evaluation, Options, evaluate
+from .outputs import write_tables, write_threshold
 from .protocol import LIVECELL, Protocol
-from .records import annotation_table, instances_to_results
+from .reading import results_table
+from .records import ground_truth, instances_to_results
 
-__all__ = ["LIVECellCOCOEvaluator"]
+__all__ = ["LIVECellEvaluator"]
 
 logger = logging.getLogger(__name__)
+IN_TRAINING = Options(bootstrap=0)
+# What training logs and checkpoints see; metrics.json has everything
+HEADLINE = ("AFNR", "pixel_F1", "instance_F1_50")
 
 
-class LIVECellCOCOEvaluator(DatasetEvaluator):
-    """Box and mask AP and AR by LIVECell's protocol: class-agnostic, 2,000 detections an image, its area ranges.
+class LIVECellEvaluator(DatasetEvaluator):
+    """Box and mask scores by LIVECell's protocol: class-agnostic, 2,000 detections an image, its area ranges.
 
     Boxes rank by ``score``, masks by ``mask_score`` where the model gives one. Only the images that were processed
     count, so a part of a data set can be scored.
@@ -37,6 +41,7 @@ class LIVECellCOCOEvaluator(DatasetEvaluator):
         category_ids: Mapping[int, int] | None = None,
         tasks: Sequence[str] = ("bbox", "segm"),
         protocol: Protocol = LIVECELL,
+        options: Options = IN_TRAINING,
         output_dir: str | Path | None = None,
         name: str = "the data set",
     ) -> None:
@@ -45,7 +50,10 @@ class LIVECellCOCOEvaluator(DatasetEvaluator):
             dataset_dicts: Detectron2 dataset dicts; annotations may keep COCO's ``area`` and ``iscrowd``.
             category_ids: contiguous class number -> category id in the files; None: they are the same.
             tasks: "bbox", "segm" or both.
-            output_dir: folder for ``coco_instances_results.json`` and ``metrics.json``; None: nothing is written.
+            options: score threshold, groupings, number of resamples.
+            output_dir: folder for ``coco_instances_results.json``, ``metrics.json``, ``per_image.csv`` and
+                ``threshold.json`` (the score that gives the highest F1 here, for scoring other images); None: nothing
+                is written.
             name: of the data set, for messages.
         """
         self._records = {record["image_id"]: record for record in dataset_dicts}
@@ -53,12 +61,13 @@ class LIVECellCOCOEvaluator(DatasetEvaluator):
         self._category_ids = dict(category_ids) if category_ids is not None else {number: number for number in used}
         self._tasks = tuple(tasks)
         self._protocol = protocol
+        self._options = replace(options, tasks=tuple(task for task in ("segm", "bbox") if task in tasks))
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._name = name
         self.reset()
 
     @classmethod
-    def from_dataset(cls, name: str, **kwargs: Any) -> "LIVECellCOCOEvaluator":
+    def from_dataset(cls, name: str, **kwargs: Any) -> "LIVECellEvaluator":
         """The evaluator of a registered data set; ``kwargs`` as in the constructor."""
         mapping = getattr(MetadataCatalog.get(name), "thing_dataset_id_to_contiguous_id", None)
         category_ids = None if mapping is None else {contiguous: original for original, contiguous in mapping.items()}
@@ -91,8 +100,9 @@ class LIVECellCOCOEvaluator(DatasetEvaluator):
         """Gather over all ranks and score on the first.
 
         Returns:
-            ``{"bbox": {...}, "segm": {...}}`` in percent on rank 0 (names: ``Protocol.metrics``, plus AFNR = 100 -
-            AR at the last limit for masks; NaN where nothing was there to be found); empty on the other ranks.
+            ``{"bbox": {...}, "segm": {...}}`` in percent on rank 0 (names: ``Protocol.metrics``; for masks also AFNR =
+            100 - AR at the last limit, and F1 of pixels and instances; NaN where nothing was there to be found); empty
+            on the other ranks.
         """
         gathered = comm.gather(self._predictions)
         if not comm.is_main_process():
@@ -103,74 +113,35 @@ class LIVECellCOCOEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             path = write_json(self._output_dir / "coco_instances_results.json", results)
             logger.info("Wrote %d predictions on %d images to %s", len(results), len(image_ids), path)
-        scores = self._score(image_ids, results)
+        return self._score([self._records[image_id] for image_id in image_ids], results)
+
+    def _score(self, records: list[Mapping[str, Any]], results: list[dict[str, Any]]) -> OrderedDict:
+        """Scores of these images; writes and logs them."""
+        truth = ground_truth(records, self._category_ids, self._name)
+        if "segm" in self._tasks:
+            _require_masks(len(truth.objects), truth.objects.masks is None, "annotations", self._name)
+            missing = sum("segmentation" not in result for result in results)
+            _require_masks(missing, missing > 0, "predictions", "the model")
+        evaluation = evaluate(truth, results_table(results, truth, "the model"), self._options, self._protocol)
+        for note in evaluation.notes:
+            logger.warning("%s: %s", self._name, note)
         if self._output_dir is not None:
-            write_json(self._output_dir / "metrics.json", finite_or_none(scores), indent=2)
-        return scores
+            write_tables(self._output_dir, evaluation)
+            write_threshold(self._output_dir, evaluation)
+        return OrderedDict((task, self._headline(evaluation, task)) for task in self._tasks)
 
-    def _score(self, image_ids: list[Any], results: list[dict[str, Any]]) -> OrderedDict[str, dict[str, float]]:
-        """Metrics of all tasks over these images."""
-        records = [self._records[image_id] for image_id in image_ids]
-        images = [{"id": r["image_id"], "height": r["height"], "width": r["width"]} for r in records]
-        truth = annotation_table(records, self._category_ids)
-        if not any(not row["iscrowd"] for row in truth):
-            logger.warning(
-                "The %d evaluated images of %s have no annotated object (crowds do not count): "
-                "nothing can be scored, every metric is NaN",
-                len(images),
-                self._name,
-            )
-        elif not results:
-            logger.warning("Nothing was predicted on the %d images of %s: AP and AR are 0", len(images), self._name)
-        numbers = sorted({row["category_id"] for row in (*truth, *results)} | set(self._category_ids.values()))
-        categories = [{"id": number} for number in numbers]
-        scores = OrderedDict()
-        for task in self._tasks:
-            if task == "segm":
-                _require_masks(truth, "annotations", self._name)
-                _require_masks(results, "predictions", "the model")
-            ranked = _rank_boxes(results) if task == "bbox" else _rank_masks(results)
-            tables = (coco_from_tables(images, rows, categories) for rows in (truth, ranked))
-            scores[task] = score_results(*tables, task, self._protocol)
-            if task == "segm":
-                scores[task]["AFNR"] = 100 - scores[task][self._protocol.metrics[-1]]
-            logger.info("%s, %s:\n%s", self._name, task, _table(scores[task]))
+    def _headline(self, evaluation: Evaluation, task: str) -> dict[str, float]:
+        """The metrics of one task that training follows."""
+        names = (*self._protocol.metrics, *(HEADLINE if task == "segm" else ()))
+        scores = {name: evaluation.metrics[task][name] for name in names}
+        logger.info("%s, %s: %s", self._name, task, ", ".join(f"{name} {v:.2f}" for name, v in scores.items()))
         return scores
 
 
-def _require_masks(rows: list[dict[str, Any]], kind: str, owner: str) -> None:
-    """Each row has a mask."""
-    missing = sum("segmentation" not in row for row in rows)
-    if missing:
+def _require_masks(count: int, missing: bool, kind: str, owner: str) -> None:
+    """Masks can be scored."""
+    if missing and count:
         raise ValueError(
-            f"{missing} of {len(rows)} {kind} of {owner} have no mask, so mask AP cannot be computed: "
-            "use data and a model with masks (MODEL.MASK_ON True), or evaluate boxes only (MODEL.MASK_ON False)"
+            f"{count} {kind} of {owner} have no mask, so mask AP cannot be computed: use data and a model with masks "
+            "(MODEL.MASK_ON True), or evaluate boxes only (MODEL.MASK_ON False)"
         )
-
-
-def _rank_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for box evaluation: ranked by score, sized by the box."""
-    keys = ("image_id", "category_id", "bbox", "score")
-    return [{**{key: r[key] for key in keys}, "area": r["bbox"][2] * r["bbox"][3], "iscrowd": 0} for r in results]
-
-
-def _rank_masks(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for mask evaluation: ranked by mask_score where there is one, sized by the mask."""
-    return [
-        {
-            "image_id": result["image_id"],
-            "category_id": result["category_id"],
-            "segmentation": result["segmentation"],
-            "score": result.get("mask_score", result["score"]),
-            # One by one: pycocotools' area of 256 and more RLEs at once overflows with NumPy 2
-            "area": float(mask_util.area(result["segmentation"])),
-            "iscrowd": 0,
-        }
-        for result in results
-    ]
-
-
-def _table(metrics: Mapping[str, float]) -> str:
-    """One task's metrics, names over values."""
-    values = [[f"{value:.2f}" for value in metrics.values()]]
-    return tabulate(values, headers=list(metrics), tablefmt="pipe", numalign="right")

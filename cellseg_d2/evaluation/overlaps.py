@@ -1,0 +1,154 @@
+"""Which predicted objects overlap which annotated ones, and by how much: the sparse form of the IoU matrix.
+
+In a dense image nearly all of the (D, G) pairs have nothing in common. Only those that have are kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from .tables import Objects
+
+__all__ = ["Overlaps", "overlap"]
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """P pairs of D predicted and G annotated objects (places in their :class:`~.tables.Objects`).
+
+    Attributes:
+        starts: (D + 1,) int64; the pairs of predicted object d are those from ``starts[d]`` up to ``starts[d + 1]``,
+            annotated objects ascending.
+        truth: (P,) int32 annotated objects.
+        intersection: (P,) float64 pixels in common.
+        iou: (P,) float64 intersection over union; for a crowd, over the predicted object's area (as in COCO).
+    """
+
+    starts: np.ndarray
+    truth: np.ndarray
+    intersection: np.ndarray
+    iou: np.ndarray
+
+    @property
+    def result(self) -> np.ndarray:
+        """(P,) int64 predicted objects."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+
+def overlap(results: Objects, truth: Objects) -> Overlaps:
+    """All overlapping pairs, image by image; of masks where both have masks, of boxes otherwise.
+
+    The arithmetic is pycocotools': IoU = i / (a + b - i) in float64.
+    """
+    if (results.masks is None) != (truth.masks is None):
+        raise ValueError("one side has masks and the other has boxes only")
+    if results.masks is None:
+        return Overlaps(*_overlap_boxes(results.starts, truth.starts, results.boxes, truth.boxes, truth.crowd))
+    return Overlaps(
+        *_overlap_masks(
+            results.starts,
+            truth.starts,
+            *(part for o in (results, truth) for part in (o.boxes, o.masks.areas())),
+            *(part for o in (results, truth) for part in (o.masks.offsets, o.masks.begin, o.masks.end)),
+            truth.crowd,
+        )
+    )
+
+
+@njit(cache=True)
+def _grow(
+    truth: np.ndarray, intersection: np.ndarray, iou: np.ndarray, room: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays of at least ``room`` items with the same content."""
+    if room <= len(truth):
+        return truth, intersection, iou
+    size = 2 * room
+    more = np.empty(size, np.int32), np.empty(size), np.empty(size)
+    more[0][: len(truth)], more[1][: len(truth)], more[2][: len(truth)] = truth, intersection, iou
+    return more
+
+
+@njit(cache=True)
+def _overlap_boxes(
+    d_starts: np.ndarray, g_starts: np.ndarray, d_boxes: np.ndarray, g_boxes: np.ndarray, crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    starts = np.zeros(len(d_boxes) + 1, np.int64)
+    truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
+    count = 0
+    for image in range(len(d_starts) - 1):
+        for d in range(d_starts[image], d_starts[image + 1]):
+            x, y, w, h = d_boxes[d]
+            truth, intersection, iou = _grow(truth, intersection, iou, count + g_starts[image + 1] - g_starts[image])
+            for g in range(g_starts[image], g_starts[image + 1]):
+                gx, gy, gw, gh = g_boxes[g]
+                across = min(x + w, gx + gw) - max(x, gx)
+                if across <= 0:
+                    continue
+                down = min(y + h, gy + gh) - max(y, gy)
+                if down <= 0:
+                    continue
+                common = across * down
+                union = w * h if crowd[g] else w * h + gw * gh - common
+                truth[count], intersection[count], iou[count] = g, common, common / union
+                count += 1
+            starts[d + 1] = count
+    return starts, truth[:count].copy(), intersection[:count].copy(), iou[:count].copy()
+
+
+@njit(cache=True)
+def _overlap_masks(
+    d_starts: np.ndarray,
+    g_starts: np.ndarray,
+    d_boxes: np.ndarray,
+    d_areas: np.ndarray,
+    g_boxes: np.ndarray,
+    g_areas: np.ndarray,
+    d_runs: np.ndarray,
+    d_begin: np.ndarray,
+    d_end: np.ndarray,
+    g_runs: np.ndarray,
+    g_begin: np.ndarray,
+    g_end: np.ndarray,
+    crowd: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    starts = np.zeros(len(d_boxes) + 1, np.int64)
+    truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
+    count = 0
+    for image in range(len(d_starts) - 1):
+        for d in range(d_starts[image], d_starts[image + 1]):
+            x, y, w, h = d_boxes[d]
+            truth, intersection, iou = _grow(truth, intersection, iou, count + g_starts[image + 1] - g_starts[image])
+            for g in range(g_starts[image], g_starts[image + 1]):
+                if g_boxes[g, 0] >= x + w or g_boxes[g, 0] + g_boxes[g, 2] <= x:
+                    continue
+                if g_boxes[g, 1] >= y + h or g_boxes[g, 1] + g_boxes[g, 3] <= y:
+                    continue
+                common = _common(
+                    d_begin, d_end, d_runs[d], d_runs[d + 1], g_begin, g_end, g_runs[g], g_runs[g + 1]
+                )  # fmt: skip
+                if common == 0:
+                    continue
+                union = d_areas[d] if crowd[g] else d_areas[d] + g_areas[g] - common
+                truth[count], intersection[count], iou[count] = g, common, common / union
+                count += 1
+            starts[d + 1] = count
+    return starts, truth[:count].copy(), intersection[:count].copy(), iou[:count].copy()
+
+
+@njit(cache=True)
+def _common(
+    a_begin: np.ndarray, a_end: np.ndarray, a: int, a_stop: int,
+    b_begin: np.ndarray, b_end: np.ndarray, b: int, b_stop: int,
+) -> int:  # fmt: skip
+    """Pixels in the runs a .. a_stop of one mask and b .. b_stop of another."""
+    common = 0
+    while a < a_stop and b < b_stop:
+        low, high = max(a_begin[a], b_begin[b]), min(a_end[a], b_end[b])
+        if high > low:
+            common += high - low
+        if a_end[a] < b_end[b]:
+            a += 1
+        else:
+            b += 1
+    return common

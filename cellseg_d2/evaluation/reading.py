@@ -1,0 +1,170 @@
+"""COCO ground truth and COCO results from JSON files to tables: typed, fast, with errors that name the entry."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import DatasetError
+from ..files import parse_json, read_bytes
+from .tables import ImageTable, ObjectTable, image_table, object_table
+
+__all__ = ["GroundTruth", "read_ground_truth", "read_results", "results_table"]
+
+Id = int | str
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: Id
+    image_id: Id
+    category_id: int
+    bbox: tuple[float, float, float, float] | None = None
+    area: float | None = None
+    iscrowd: int | bool | None = 0
+    segmentation: msgspec.Raw = b""
+
+
+class _Result(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: int
+    score: float
+    mask_score: float | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: msgspec.Raw = b""
+
+
+class _Truth(msgspec.Struct):
+    images: list[dict[str, Any]] | dict[str, dict[str, Any]]
+    annotations: list[_Annotation] | dict[str, _Annotation]
+    categories: list[dict[str, Any]]
+
+
+class _Results(msgspec.Struct):
+    annotations: list[_Result]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What results are scored against; ``categories`` are the ids that the file defines."""
+
+    source: str
+    images: ImageTable
+    objects: ObjectTable
+    categories: frozenset[int]
+
+
+def read_ground_truth(path: str | Path) -> GroundTruth:
+    """Read a COCO instance file (JSON, gzipped or not).
+
+    ``annotations`` may be a list, or a dict of annotations as in some LIVECell files. Crowds are ignored as in
+    pycocotools. An annotation without a usable outline stays: it is a cell that no mask can match.
+
+    Raises:
+        DatasetError: the file is damaged, no COCO data set, or has an entry that cannot be used; says which.
+    """
+    content = _decode(path, _Truth, "annotations")
+    images = content.images if isinstance(content.images, list) else list(content.images.values())
+    table = image_table(images, str(path))
+    rows = content.annotations if isinstance(content.annotations, list) else list(content.annotations.values())
+    seen: set = set()
+    for row in rows:
+        if row.id in seen:
+            raise DatasetError(
+                f"{path}: annotation id {row.id!r} is used more than once; give every annotation its own"
+            )
+        seen.add(row.id)
+
+    def where(n: int) -> str:
+        return f"{path}: annotation {rows[n].id!r}"
+
+    objects = object_table(
+        table,
+        where,
+        image_ids=[row.image_id for row in rows],
+        categories=[row.category_id for row in rows],
+        boxes=[row.bbox for row in rows],
+        segmentations=[row.segmentation for row in rows],
+        areas=[row.area for row in rows],
+        crowd=[bool(row.iscrowd) for row in rows],
+    )
+    categories = frozenset(category["id"] for category in content.categories if "id" in category)
+    return GroundTruth(str(path), table, objects, categories)
+
+
+def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
+    """Read a COCO result list (JSON, gzipped or not), or the ``annotations`` of an object where each has a score.
+
+    Rules: ids of results are ignored; a category that the ground truth lacks counts all the same, as the protocol is
+    class-agnostic, and is noted; scores outside 0..1 rank as they are, and are noted.
+
+    Raises:
+        DatasetError: the file is damaged, or has an entry that cannot be used; says which.
+    """
+    content = _decode(path, list[_Result] | _Results, "results")
+    rows = content if isinstance(content, list) else content.annotations
+    return results_table(rows, truth, str(path))
+
+
+def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> ObjectTable:
+    """The table of results, each with the attributes (or, as a mapping, the keys) of a COCO result."""
+    if rows and isinstance(rows[0], Mapping):
+        rows = [_Result(**{key: row[key] for key in _Result.__struct_fields__ if key in row}) for row in rows]
+
+    def where(n: int) -> str:
+        return f"{source}: result {n} (image {rows[n].image_id!r}, counted from 0)"
+
+    table = object_table(
+        truth.images,
+        where,
+        image_ids=[row.image_id for row in rows],
+        categories=[row.category_id for row in rows],
+        boxes=[row.bbox for row in rows],
+        segmentations=[row.segmentation for row in rows],
+        scores=[row.score for row in rows],
+        mask_scores=[row.mask_score for row in rows],
+    )
+    notes = list(table.notes)
+    if not rows:
+        notes.append(f"{source} has no results: AP, recall and F1 are 0")
+    strange = [n for n, row in enumerate(rows) if row.category_id not in truth.categories]
+    if strange and truth.categories:
+        notes.append(
+            f"{len(strange)} results have a category that {truth.source} lacks (first: {where(strange[0])} has "
+            f"{rows[strange[0]].category_id}); they count, as the protocol does not look at categories"
+        )
+    outside = [n for n, row in enumerate(rows) if not 0 <= row.score <= 1]
+    if outside:
+        notes.append(
+            f"{len(outside)} scores lie outside 0..1 (first: {where(outside[0])} has {rows[outside[0]].score:g}); "
+            "they rank as they are, but a score threshold means something else for them"
+        )
+    return replace(table, notes=tuple(notes))
+
+
+def _decode(path: str | Path, kind: Any, table: str) -> Any:
+    """The typed content of a JSON file."""
+    raw = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        what = "a COCO data set" if table == "annotations" else "a list of COCO results"
+        raise DatasetError(f"{path}: this is not {what}: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _explain(path, parse_json(path, raw), table)
+        raise DatasetError(f"{path}: not valid JSON: {error}") from None
+
+
+def _explain(path: str | Path, content: Any, table: str) -> None:
+    """Python reads NaN and Infinity, which JSON does not know: say which entry has them."""
+    rows = content.get("annotations", ()) if isinstance(content, dict) else content
+    for n, row in enumerate(rows.values() if isinstance(rows, dict) else rows):
+        for key, value in row.items() if isinstance(row, dict) else ():
+            numbers = value if isinstance(value, list) else [value]
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                name = f"{table}[{n}] (image {row.get('image_id')!r})"
+                raise DatasetError(
+                    f"{path}: {name} has {key} {value}, which is no number: the model's output was not finite there"
+                )

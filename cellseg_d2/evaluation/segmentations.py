@@ -1,0 +1,152 @@
+"""COCO segmentations of every kind, as JSON text or as Python objects, to masks: thousands in a few calls."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..errors import DatasetError
+from .polygons import FARTHEST, Polygons, fill, parse
+from .runs import Runs, concatenate, decode_counts
+
+__all__ = ["to_runs"]
+
+
+class _RunLengths(msgspec.Struct, gc=False):
+    """COCO's run lengths: text (compressed) or a list of numbers."""
+
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+_decoder = msgspec.json.Decoder(_RunLengths)
+_POLYGONS, _COMPRESSED, _LENGTHS, _MISSING = range(4)
+Where = Callable[[int], str]
+
+
+def to_runs(
+    segmentations: Sequence[Any], heights: np.ndarray, widths: np.ndarray, where: Where
+) -> tuple[Runs, np.ndarray, tuple[str, ...]]:
+    """Masks of N objects.
+
+    Args:
+        segmentations: each a list of polygons, a dict of compressed or plain run lengths, the JSON text (bytes) of
+            either, or None / an empty list / an empty text where the object has no mask.
+        heights, widths: (N,) int64 of each object's image.
+        where: names object n in messages.
+
+    Returns:
+        The masks (pycocotools' pixels; empty where there is none), (N,) bool which objects have one, and notes.
+
+    Raises:
+        DatasetError: a mask is damaged or of another size than its image.
+    """
+    kinds = np.empty(len(segmentations), np.int64)
+    values: list[Any] = [None] * len(segmentations)
+    for n, segmentation in enumerate(segmentations):
+        kinds[n], values[n] = _classify(segmentation, n, where)
+    members = [np.flatnonzero(kinds == kind) for kind in range(4)]
+    sizes = heights * widths
+    for n in np.concatenate(members[_COMPRESSED : _LENGTHS + 1]):
+        if tuple(values[n].size) != (heights[n], widths[n]):
+            raise DatasetError(
+                f"{where(n)} has a mask of size {list(values[n].size)} (height, width), but its image has "
+                f"{[int(heights[n]), int(widths[n])]}: predict at the size of the images that are scored"
+            )
+    parts = [
+        _from_polygons([values[n] for n in members[_POLYGONS]], members[_POLYGONS], heights, widths, where),
+        _from_counts([values[n].counts for n in members[_COMPRESSED]], members[_COMPRESSED], sizes, where),
+        _from_lengths([values[n].counts for n in members[_LENGTHS]], members[_LENGTHS], sizes, where),
+        Runs(np.zeros(len(members[_MISSING]) + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32)),
+    ]
+    place = np.empty(len(kinds), np.int64)
+    place[np.concatenate(members)] = np.arange(len(kinds))
+    masks = parts[kinds[0]] if len(kinds) and (kinds == kinds[0]).all() else concatenate(parts).take(place)
+    has_mask = kinds != _MISSING
+    empty = np.flatnonzero(has_mask & (np.diff(masks.offsets) == 0))
+    notes = ()
+    if len(empty):
+        notes = (f"{len(empty)} objects have an empty mask and can match nothing (first: {where(int(empty[0]))})",)
+    return masks, has_mask, notes
+
+
+def _classify(segmentation: Any, n: int, where: Where) -> tuple[int, Any]:
+    """The kind of a segmentation, and its polygons (text or lists) or run lengths."""
+    if isinstance(segmentation, msgspec.Raw | bytes):
+        text = bytes(segmentation)
+        if text[:1] == b"[":
+            return (_POLYGONS, text) if text.strip(b"[] \n\t\r") else (_MISSING, None)
+        if text in (b"", b"null"):
+            return _MISSING, None
+        try:
+            lengths = _decoder.decode(text)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise DatasetError(f"{where(n)}: its segmentation is neither polygons nor run lengths ({error})") from None
+    elif not segmentation:
+        return _MISSING, None
+    elif isinstance(segmentation, list | tuple):
+        return _POLYGONS, segmentation
+    else:
+        try:
+            counts = segmentation["counts"]
+            counts = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
+            lengths = msgspec.convert({"size": list(segmentation["size"]), "counts": counts}, _RunLengths)
+        except (msgspec.ValidationError, TypeError, KeyError) as error:
+            raise DatasetError(f"{where(n)}: its segmentation is neither polygons nor run lengths ({error})") from None
+    return (_LENGTHS if isinstance(lengths.counts, list) else _COMPRESSED), lengths
+
+
+def _from_polygons(outlines: list, index: np.ndarray, heights: np.ndarray, widths: np.ndarray, where: Where) -> Runs:
+    """Masks of polygons; all as texts, or all as lists."""
+    try:
+        if all(isinstance(outline, bytes) for outline in outlines):
+            polygons = parse(outlines)
+        else:
+            polygons = Polygons.from_lists(outlines)
+    except msgspec.ValidationError as error:
+        name = where(int(index[error.index]))
+        raise DatasetError(f"{name}: polygons must be lists [x0, y0, x1, y1, ...] in a list ({error})") from None
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{where(int(index[0]))} or a later object has polygons that are no numbers ({error})"
+        ) from None
+    far = np.flatnonzero(~(np.abs(polygons.points) < FARTHEST).all(axis=1))
+    if len(far):
+        polygon = np.searchsorted(polygons.starts, far[0], side="right") - 1
+        n = int(index[np.searchsorted(polygons.objects, polygon, side="right") - 1])
+        raise DatasetError(
+            f"{where(n)} has an outline through {polygons.points[far[0]].tolist()}, which is in no image"
+        )
+    return fill(polygons, heights[index], widths[index])
+
+
+def _from_counts(counts: list[str | bytes], index: np.ndarray, sizes: np.ndarray, where: Where) -> Runs:
+    """Masks of compressed run lengths."""
+    masks, total = decode_counts(counts, sizes[index])
+    for k in np.flatnonzero(total != sizes[index])[:1]:
+        found = "break off" if total[k] < 0 else f"add up to {total[k]} pixels"
+        raise DatasetError(f"{where(int(index[k]))}: its run lengths {found}, the image has {sizes[index[k]]} pixels")
+    return masks
+
+
+def _from_lengths(counts: list[list[int]], index: np.ndarray, sizes: np.ndarray, where: Where) -> Runs:
+    """Masks of plain run lengths."""
+    masks = []
+    for n, lengths in zip(index, counts):
+        bounds = np.cumsum(np.asarray(lengths, dtype=np.int64))
+        if min(lengths, default=0) < 0 or not len(bounds) or bounds[-1] != sizes[n]:
+            total = bounds[-1] if len(bounds) else 0
+            raise DatasetError(f"{where(int(n))}: its run lengths add up to {total}, the image has {sizes[n]} pixels")
+        masks.append(_toggle(bounds))
+    return concatenate(masks)
+
+
+def _toggle(bounds: np.ndarray) -> Runs:
+    """One mask whose runs, background first, end at ``bounds``."""
+    begin, end = bounds[: len(bounds) // 2 * 2 : 2], bounds[1::2]
+    keep = end > begin
+    begin, end = begin[keep], end[keep]
+    joined = np.flatnonzero(begin[1:] == end[:-1])
+    begin, end = np.delete(begin, joined + 1), np.delete(end, joined)
+    return Runs(np.array([0, len(begin)]), begin.astype(np.int32), end.astype(np.int32))

@@ -1,0 +1,216 @@
+"""The tables that scoring works on: images, annotated objects, predicted objects. Columns, no row objects."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError
+from .runs import Runs
+from .segmentations import to_runs
+
+__all__ = ["ImageTable", "ObjectTable", "Objects", "image_table", "object_table", "ranked"]
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """I images, ascending by id (pycocotools' order).
+
+    Attributes:
+        ids: as in the ground truth.
+        file_names: as in the ground truth.
+        heights, widths: (I,) int64 pixels.
+        columns: further keys of the images' entries -> I values (None where an entry lacks the key).
+    """
+
+    ids: list
+    file_names: list[str]
+    heights: np.ndarray
+    widths: np.ndarray
+    columns: Mapping[str, list]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """N annotated or predicted objects, in the order of their file.
+
+    Attributes:
+        image: (N,) int64 places in the image table.
+        category: (N,) int64 category ids.
+        boxes: (N, 4) float64 x, y, width, height in pixels; the mask's box where none was given.
+        areas: (N,) float64 annotated areas in pixels; NaN where none was given.
+        crowd: (N,) bool.
+        scores: (N,) float64; NaN for annotations.
+        mask_scores: (N,) float64; NaN where there is none.
+        masks: None where an object has no mask.
+        notes: what a reader of the scores should know of these objects, in words.
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    scores: np.ndarray
+    mask_scores: np.ndarray
+    masks: Runs | None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one task (boxes or masks) in the order of matching: by image, then by category or score.
+
+    Attributes:
+        rows: (N,) int64 places in the table they come from.
+        starts: (I + 1,) int64; the objects of image i are those from ``starts[i]`` up to ``starts[i + 1]``.
+        boxes: (N, 4) float64; of masks those around the pixels, whatever boxes came with them.
+        areas, crowd, scores: as in the table, areas being those by which the task bins sizes.
+        masks: None for boxes.
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    scores: np.ndarray
+    masks: Runs | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def image(self) -> np.ndarray:
+        """(N,) int64 places in the image table."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+
+def image_table(entries: Sequence[Mapping[str, Any]], source: str) -> ImageTable:
+    """The table of COCO's image entries (each with ``id``, ``file_name``, ``height``, ``width``).
+
+    Raises:
+        DatasetError: an entry lacks a key or has an impossible size, ids are doubled or cannot be sorted.
+    """
+    for index, entry in enumerate(entries):
+        missing = [key for key in ("id", "file_name", "height", "width") if key not in entry]
+        if missing:
+            raise DatasetError(f"{source}: images[{index}] has no {', '.join(map(repr, missing))}")
+        for key in ("height", "width"):
+            if not isinstance(entry[key], int | float) or entry[key] < 1 or entry[key] != int(entry[key]):
+                raise DatasetError(f"{source}: image {entry['file_name']} has {key} {entry[key]!r}")
+    ids = [entry["id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        doubled = next(i for i in ids if ids.count(i) > 1)
+        raise DatasetError(f"{source}: image id {doubled!r} is used more than once; give every image its own id")
+    if len({type(i) for i in ids}) > 1:
+        raise DatasetError(f"{source}: some image ids are numbers and some are text; use one kind")
+    entries = sorted(entries, key=lambda entry: entry["id"])
+    keys = {key for entry in entries for key in entry} - {"id", "file_name", "height", "width"}
+    return ImageTable(
+        [entry["id"] for entry in entries],
+        [str(entry["file_name"]) for entry in entries],
+        np.array([entry["height"] for entry in entries], dtype=np.int64),
+        np.array([entry["width"] for entry in entries], dtype=np.int64),
+        {key: [entry.get(key) for entry in entries] for key in sorted(keys)},
+    )
+
+
+def object_table(
+    images: ImageTable,
+    where: Callable[[int], str],
+    *,
+    image_ids: Sequence,
+    categories: Sequence[int],
+    boxes: Sequence[Sequence[float] | None],
+    segmentations: Sequence,
+    areas: Sequence[float | None] | None = None,
+    crowd: Sequence[bool] | None = None,
+    scores: Sequence[float] | None = None,
+    mask_scores: Sequence[float | None] | None = None,
+) -> ObjectTable:
+    """The table of N annotations or results; ``where(n)`` names the n-th in messages.
+
+    Raises:
+        DatasetError: an object's image is unknown, its mask is damaged or of another size than its image, it has
+            neither box nor mask, or a score or box is not a finite number.
+    """
+    known = {image_id: place for place, image_id in enumerate(images.ids)}
+    image = np.fromiter((known.get(i, -1) for i in image_ids), np.int64, len(image_ids))
+    for n in np.flatnonzero(image < 0)[:1]:
+        raise DatasetError(
+            f"{where(n)}: there is no image with id {image_ids[n]!r} in the ground truth "
+            f"({int((image < 0).sum())} of {len(image)} objects are on unknown images); "
+            "score results against the annotation file that they were made for"
+        )
+    columns = {"score": _floats(scores, len(image)), "mask_score": _floats(mask_scores, len(image))}
+    given = {"score": scores, "mask_score": mask_scores}
+    for name, values in columns.items():
+        for n in np.flatnonzero(~np.isfinite(values)):
+            if given[name] is not None and given[name][n] is not None:
+                raise DatasetError(f"{where(n)} has {name} {values[n]}; scores must be finite numbers")
+    masks, has_mask, notes = to_runs(segmentations, images.heights[image], images.widths[image], where)
+    table_boxes = np.array([box if box is not None else (np.nan,) * 4 for box in boxes], dtype=np.float64)
+    table_boxes = table_boxes.reshape(-1, 4)
+    no_box = np.fromiter((box is None for box in boxes), bool, len(boxes))
+    for n in np.flatnonzero(no_box & ~has_mask)[:1]:
+        raise DatasetError(f"{where(n)} has neither a 'bbox' nor a 'segmentation'")
+    for n in np.flatnonzero(~np.isfinite(table_boxes).all(axis=1) & ~no_box)[:1]:
+        raise DatasetError(f"{where(n)} has bbox {boxes[n]}; boxes must be finite numbers")
+    if no_box.any():
+        table_boxes[no_box] = masks.boxes(images.heights[image])[no_box]
+    if has_mask.any() and not has_mask.all():
+        first = int(np.flatnonzero(~has_mask)[0])
+        notes += (f"{int((~has_mask).sum())} of {len(image)} objects have no mask (first: {where(first)})",)
+    return ObjectTable(
+        image,
+        np.asarray(categories, dtype=np.int64),
+        table_boxes,
+        _floats(areas, len(image)),
+        np.zeros(len(image), bool) if crowd is None else np.asarray(crowd, dtype=bool),
+        columns["score"],
+        columns["mask_score"],
+        masks if has_mask.all() else None,
+        notes,
+    )
+
+
+def ranked(table: ObjectTable, images: ImageTable, task: str, limit: int | None = None) -> Objects:
+    """The objects of one task in pycocotools' order.
+
+    Annotations: by image and category. Results: by image, then from the highest score down (masks by ``mask_score``
+    where there is one), equal scores by category; at most ``limit`` an image. Results of masks are sized by the mask,
+    those of boxes by the box; annotations by their annotated area (by mask or box where they have none).
+    """
+    is_truth = bool(np.isnan(table.scores).all())
+    scores = table.scores
+    if task == "segm" and not is_truth:
+        scores = np.where(np.isnan(table.mask_scores), scores, table.mask_scores)
+    keys = (table.category, table.image) if is_truth else (table.category, -scores, table.image)
+    rows = np.lexsort(keys)
+    counts = np.bincount(table.image, minlength=len(images))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    if limit is not None and counts.max(initial=0) > limit:
+        rank = np.arange(len(rows)) - np.repeat(starts[:-1], counts)
+        rows = rows[rank < limit]
+        starts = np.concatenate([[0], np.cumsum(np.minimum(counts, limit))])
+    masks = table.masks.take(rows) if task == "segm" else None
+    boxes = table.boxes[rows] if masks is None else masks.boxes(images.heights[table.image[rows]])
+    areas = boxes[:, 2] * boxes[:, 3] if masks is None else masks.areas().astype(np.float64)
+    if is_truth:
+        areas = np.where(np.isnan(table.areas[rows]), areas, table.areas[rows])
+    return Objects(rows, starts, boxes, areas, table.crowd[rows], scores[rows], masks)
+
+
+def _floats(values: Sequence[float | None] | None, count: int) -> np.ndarray:
+    """(N,) float64; None is NaN."""
+    if values is None:
+        return np.full(count, np.nan)
+    return np.fromiter((np.nan if value is None else value for value in values), np.float64, count)

@@ -1,0 +1,134 @@
+#!/usr/bin/env python
+"""Score COCO results against COCO annotations by LIVECell's protocol, and everything else that papers report.
+
+    python tools/eval_livecell.py --gt livecell_coco_test.json --pred coco_instances_results.json
+    ... --output scores/ --images images/           metrics.json, per_image.csv, report.html with pictures
+    ... --by well --by time                         also by well and time point (cell types always)
+    ... --compare other_results.json                is this model better than that one?
+
+F1, counts and errors need a score from which cells are kept. Choose it on validation images, use it on the test set:
+
+    python tools/eval_livecell.py --gt val.json --pred val_results.json --score-threshold best --output val_scores/
+    python tools/eval_livecell.py --gt test.json --pred test_results.json --score-threshold val_scores/threshold.json
+
+Exit code: 0 scored, 2 unusable input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from cellseg_d2.errors import DatasetError
+from cellseg_d2.evaluation.evaluate import Evaluation, Options, Threshold, choose_threshold, compare, evaluate
+from cellseg_d2.evaluation.groups import GROUPINGS
+from cellseg_d2.evaluation.oracle import with_pycocotools
+from cellseg_d2.evaluation.outputs import read_threshold, write_tables, write_threshold
+from cellseg_d2.evaluation.reading import GroundTruth, read_ground_truth, read_results
+from cellseg_d2.evaluation.report import write_report
+from cellseg_d2.evaluation.report.console import comparison_table, render
+from cellseg_d2.evaluation.tables import ObjectTable
+
+console = Console(highlight=False)
+
+
+def threshold_of(text: str, truth: GroundTruth, results: ObjectTable) -> Threshold:
+    """The score threshold that the command line asks for: a number, "best", or a threshold.json."""
+    if text == "best":
+        return choose_threshold(truth, results)[0]
+    try:
+        return Threshold(float(text), "given")
+    except ValueError:
+        return read_threshold(text)
+
+
+def score(
+    args: argparse.Namespace, truth: GroundTruth, path: Path, status: Status, threshold: Threshold | None = None
+) -> Evaluation:
+    """Read and score one result file; ``threshold`` None: the command line's."""
+    status.update(f"reading {path}")
+    results = read_results(path, truth)
+    options = Options(
+        threshold=threshold or threshold_of(args.score_threshold, truth, results),
+        by=tuple(args.by),
+        column=args.cell_type_key,
+        bootstrap=args.bootstrap,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    evaluation = evaluate(truth, results, options, progress=status.update)
+    if args.backend == "pycocotools":
+        return with_pycocotools(evaluation, args.gt, path, status.update)
+    return evaluation
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score, show, write."""
+    with console.status(f"reading {args.gt}") as status:
+        truth = read_ground_truth(args.gt)
+        evaluation = score(args, truth, args.pred, status)
+        comparison = None
+        if args.compare:
+            # One threshold for both: they differ by the model alone
+            second = score(args, truth, args.compare, status, evaluation.options.threshold)
+            status.update("paired comparison")
+            comparison = compare(evaluation, second)
+    console.print(render(evaluation))
+    if comparison:
+        console.print(comparison_table(comparison, str(args.compare)))
+    if args.score_threshold == "best":
+        console.print(
+            f"score threshold {evaluation.options.threshold.value:.4g} was chosen on these very images: "
+            "use it on others, and do not report F1 of these"
+        )
+    if args.output:
+        write(args, evaluation, comparison)
+
+
+def write(args: argparse.Namespace, evaluation: Evaluation, comparison: dict | None) -> None:
+    """All files."""
+    paths = write_tables(args.output, evaluation, comparison)
+    if args.score_threshold == "best":
+        paths.append(write_threshold(args.output, evaluation))
+    with console.status("drawing the report"):
+        paths.append(write_report(args.output / "report.html", evaluation, args.images, comparison))
+    for path in paths:
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gt", type=Path, required=True, help="annotations, COCO JSON (may be gzipped)")
+    parser.add_argument("--pred", type=Path, required=True, help="results, COCO JSON (may be gzipped)")
+    parser.add_argument("--images", type=Path, help="folder of the images, for the pictures of the report")
+    parser.add_argument("--by", action="append", default=[], choices=GROUPINGS, help="also score by; may be repeated")
+    parser.add_argument("--cell-type-key", metavar="KEY", help="key of the image entries that holds the cell type")
+    parser.add_argument("--compare", type=Path, metavar="PRED", help="other results of the same images")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="metrics.json, per_image.csv, report.html go here")
+    parser.add_argument("--backend", choices=("fast", "pycocotools"), default="fast", help="who computes AP and AR")
+    parser.add_argument(
+        "--score-threshold", default="0.5", metavar="T", help="score from which cells are kept: number, best, or file"
+    )
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples for intervals; 0: none")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument("--threads", type=int, default=2, help="threads that compute resamples")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Command line."""
+    args = parse()
+    try:
+        run(args)
+    except (DatasetError, OSError) as error:
+        print(f"eval_livecell.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("eval_livecell.py: stopped; nothing half-written is left")
+
+
+if __name__ == "__main__":
+    main()
