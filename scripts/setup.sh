@@ -89,9 +89,16 @@ install_detectron2() {
     "$python" -c 'from detectron2 import __version__' || fail "Detectron2 was installed, but importing it fails (see above)."
 }
 
+# Once here, instead of in the first evaluation
+compile_loops() {
+    say "compiling the scoring loops"
+    "$VENV/bin/python" -m cellseg_d2.evaluation.warm_up
+}
+
 make_venv
 install_uv
 install_packages
 install_detectron2
+compile_loops
 touch "$VENV/.setup-stamp"
 say "done; $VENV/bin/python -m cellseg_d2.doctor tells what is there"

@@ -14,7 +14,7 @@ from cellseg_d2.data import datasets
 from cellseg_d2.engine.setup import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "datasets/README.md", "docs/results.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "datasets/README.md", "docs/results.md", "docs/evaluation.md"]
 LEAVES = sorted(p.name for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("Base-"))
 MODULES = sorted(m.name for m in pkgutil.walk_packages(cellseg_d2.__path__, "cellseg_d2.") if "__main__" not in m.name)
 

@@ -24,7 +24,6 @@ from rich.status import Status
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.evaluation.evaluate import Evaluation, Options, Threshold, choose_threshold, compare, evaluate
 from cellseg_d2.evaluation.groups import GROUPINGS
-from cellseg_d2.evaluation.oracle import with_pycocotools
 from cellseg_d2.evaluation.outputs import read_threshold, write_tables, write_threshold
 from cellseg_d2.evaluation.reading import GroundTruth, read_ground_truth, read_results
 from cellseg_d2.evaluation.report import write_report
@@ -60,6 +59,8 @@ def score(
     )
     evaluation = evaluate(truth, results, options, progress=status.update)
     if args.backend == "pycocotools":
+        from cellseg_d2.evaluation.oracle import with_pycocotools  # brings matplotlib, which nothing else here needs
+
         return with_pycocotools(evaluation, args.gt, path, status.update)
     return evaluation
 

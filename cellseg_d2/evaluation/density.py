@@ -30,8 +30,10 @@ def local_confluence(images: ImageTable, truth: Objects, around: Objects) -> np.
     half = WINDOW / 2 * 2 * np.sqrt(np.median(areas) / np.pi) if len(areas) else 1.0
     weights = np.where(truth.crowd, 0.0, truth.areas)
     centres, points = (o.boxes[:, :2] + o.boxes[:, 2:] / 2 for o in (truth, around))
+    order = np.lexsort((centres[:, 0], truth.image))
+    x, y = np.ascontiguousarray(centres[order].T)
     sizes = images.widths.astype(np.float64), images.heights.astype(np.float64)
-    return _confluence(truth.starts, around.starts, centres, weights, points, *sizes, float(max(half, 1.0)))
+    return _confluence(truth.starts, around.starts, x, y, weights[order], points, *sizes, float(max(half, 1.0)))
 
 
 def density_bins(confluence: np.ndarray) -> np.ndarray:
@@ -47,7 +49,8 @@ def density_bins(confluence: np.ndarray) -> np.ndarray:
 def _confluence(
     g_starts: np.ndarray,
     starts: np.ndarray,
-    centres: np.ndarray,
+    g_x: np.ndarray,
+    g_y: np.ndarray,
     areas: np.ndarray,
     points: np.ndarray,
     widths: np.ndarray,
@@ -59,8 +62,11 @@ def _confluence(
         for n in range(starts[image], starts[image + 1]):
             x, y = points[n]
             covered = 0.0
-            for g in range(g_starts[image], g_starts[image + 1]):
-                if abs(centres[g, 0] - x) <= half and abs(centres[g, 1] - y) <= half:
+            first = g_starts[image] + np.searchsorted(g_x[g_starts[image] : g_starts[image + 1]], x - half)
+            for g in range(first, g_starts[image + 1]):
+                if g_x[g] > x + half:
+                    break
+                if abs(g_y[g] - y) <= half:
                     covered += areas[g]
             across = min(x + half, widths[image]) - max(x - half, 0.0)
             down = min(y + half, heights[image]) - max(y - half, 0.0)

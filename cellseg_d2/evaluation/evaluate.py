@@ -114,7 +114,7 @@ def evaluate(
     found = outcomes(main.score, options.threshold.value)
     labels = {by: group_labels(truth.images, by, options.column if by == "cell_type" else None) for by in GROUPINGS}
     metrics = _all_metrics(truth, tasks, labels, options, progress)
-    budget = error_budget(main.score, found)
+    budget = error_budget(truth.images, main.score, found)
     metrics["error_budget"] = budget.to_dict("records")
     metrics["protocol"] = describe(truth, options, protocol)
     notes += describe_missing(metrics, truth, main.score)

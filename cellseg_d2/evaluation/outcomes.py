@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .density import DENSITIES, density_bins
+from .density import DENSITIES, density_bins, local_confluence
 from .instances import IOU, kept_results
 from .matching import TRUE
 from .scoring import TaskScore
+from .tables import ImageTable
 
 __all__ = ["RESULT_OUTCOMES", "TRUTH_OUTCOMES", "Outcomes", "error_budget", "outcome_sums", "outcomes"]
 
 TRUTH_OUTCOMES = ("found", "merged", "split", "inaccurate", "missed", "crowd")
 RESULT_OUTCOMES = ("true", "merging", "fragment", "inaccurate", "false", "left out")
+_SIZES = {"": "all", "s": "small", "m": "medium", "l": "large"}
 FAINT = 0.1  # IoU below which two outlines are not taken for the same cell
 
 
@@ -64,25 +66,26 @@ def outcome_sums(score: TaskScore, found: Outcomes) -> dict[str, np.ndarray]:
     return sums
 
 
-def error_budget(score: TaskScore, found: Outcomes) -> pd.DataFrame:
+def error_budget(images: ImageTable, score: TaskScore, found: Outcomes) -> pd.DataFrame:
     """Number of annotated cells (and of false results) by outcome: overall, by size and by local density.
 
     Columns ``by`` ("all", "size", "density"), ``bin``, ``cells``, the outcomes of annotated cells, ``false``, and
     ``AP`` of the bin in percent.
     """
-    precision = 100 * score.ranking.average_precision(np.ones((1, len(score.truth.starts) - 1)))[0].mean(axis=1)
-    names = {"": "all", "s": "small", "m": "medium", "l": "large"}
+    ranges = [limits for _, limits in score.protocol.area_ranges]
+    names = [_SIZES.get(name, name) for name, _ in score.protocol.area_ranges]
+    once = np.ones((1, len(images)))
+    precision = 100 * score.ranking.average_precision(once)[0].mean(axis=1)
     rows = []
-    ranges = [(name, limits) for name, limits in score.protocol.area_ranges]
-    for index, (name, (low, high)) in enumerate(ranges):
+    for index, (name, (low, high)) in enumerate(zip(names, ranges)):
         # Closed ranges share their limits; here each cell counts once, in the larger bin
-        upper = np.inf if index in (0, len(ranges) - 1) else high
+        upper = np.inf if high == ranges[-1][1] else high
         members = [(o.areas >= low) & (o.areas < upper) for o in (score.truth, score.results)]
-        rows.append(_row("size" if name else "all", names.get(name, name), members, found))
-    bins = [density_bins(density) for density in (score.truth_density, score.result_density)]
-    for index, (name, _, _) in enumerate(DENSITIES):
-        rows.append(_row("density", name, [b[index] for b in bins], found))
-    return pd.DataFrame(rows).assign(AP=precision)
+        rows.append(_row("size" if index else "all", name, members, found) | {"AP": precision[index]})
+    bins = [density_bins(local_confluence(images, score.truth, o)) for o in (score.truth, score.results)]
+    for (name, _, _), *members, ap in zip(DENSITIES, *bins, score.average_precision(*bins)):
+        rows.append(_row("density", name, members, found) | {"AP": ap})
+    return pd.DataFrame(rows)
 
 
 def _row(by: str, name: str, members: list[np.ndarray], found: Outcomes) -> dict:

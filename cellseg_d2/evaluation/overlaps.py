@@ -70,6 +70,35 @@ def _grow(
 
 
 @njit(cache=True)
+def _by_left_edge(boxes: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The objects start .. stop ordered by left edge, those edges, and the largest width."""
+    order = start + np.argsort(boxes[start:stop, 0])
+    widest = 0.0
+    for g in range(start, stop):
+        widest = max(widest, boxes[g, 2])
+    return order, boxes[order, 0], widest
+
+
+@njit(cache=True)
+def _near(left: np.ndarray, widest: float, x: float, width: float) -> tuple[int, int]:
+    """The part of the objects by left edge that can meet x .. x + width; one pixel more guards against rounding."""
+    return np.searchsorted(left, x - widest - 1), np.searchsorted(left, x + width)
+
+
+@njit(cache=True)
+def _sort(truth: np.ndarray, intersection: np.ndarray, iou: np.ndarray) -> None:
+    """Sort a few pairs by annotated object, in place."""
+    for k in range(1, len(truth)):
+        g, common, value = truth[k], intersection[k], iou[k]
+        place = k
+        while place > 0 and truth[place - 1] > g:
+            truth[place] = truth[place - 1]
+            intersection[place], iou[place] = intersection[place - 1], iou[place - 1]
+            place -= 1
+        truth[place], intersection[place], iou[place] = g, common, value
+
+
+@njit(cache=True)
 def _overlap_boxes(
     d_starts: np.ndarray, g_starts: np.ndarray, d_boxes: np.ndarray, g_boxes: np.ndarray, crowd: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -77,10 +106,14 @@ def _overlap_boxes(
     truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
     count = 0
     for image in range(len(d_starts) - 1):
+        order, left, widest = _by_left_edge(g_boxes, g_starts[image], g_starts[image + 1])
         for d in range(d_starts[image], d_starts[image + 1]):
             x, y, w, h = d_boxes[d]
-            truth, intersection, iou = _grow(truth, intersection, iou, count + g_starts[image + 1] - g_starts[image])
-            for g in range(g_starts[image], g_starts[image + 1]):
+            near = _near(left, widest, x, w)
+            truth, intersection, iou = _grow(truth, intersection, iou, count + near[1] - near[0])
+            first = count
+            for place in range(near[0], near[1]):
+                g = order[place]
                 gx, gy, gw, gh = g_boxes[g]
                 across = min(x + w, gx + gw) - max(x, gx)
                 if across <= 0:
@@ -92,6 +125,7 @@ def _overlap_boxes(
                 union = w * h if crowd[g] else w * h + gw * gh - common
                 truth[count], intersection[count], iou[count] = g, common, common / union
                 count += 1
+            _sort(truth[first:count], intersection[first:count], iou[first:count])
             starts[d + 1] = count
     return starts, truth[:count].copy(), intersection[:count].copy(), iou[:count].copy()
 
@@ -116,11 +150,15 @@ def _overlap_masks(
     truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
     count = 0
     for image in range(len(d_starts) - 1):
+        order, left, widest = _by_left_edge(g_boxes, g_starts[image], g_starts[image + 1])
         for d in range(d_starts[image], d_starts[image + 1]):
             x, y, w, h = d_boxes[d]
-            truth, intersection, iou = _grow(truth, intersection, iou, count + g_starts[image + 1] - g_starts[image])
-            for g in range(g_starts[image], g_starts[image + 1]):
-                if g_boxes[g, 0] >= x + w or g_boxes[g, 0] + g_boxes[g, 2] <= x:
+            near = _near(left, widest, x, w)
+            truth, intersection, iou = _grow(truth, intersection, iou, count + near[1] - near[0])
+            first = count
+            for place in range(near[0], near[1]):
+                g = order[place]
+                if g_boxes[g, 0] + g_boxes[g, 2] <= x:
                     continue
                 if g_boxes[g, 1] >= y + h or g_boxes[g, 1] + g_boxes[g, 3] <= y:
                     continue
@@ -132,6 +170,7 @@ def _overlap_masks(
                 union = d_areas[d] if crowd[g] else d_areas[d] + g_areas[g] - common
                 truth[count], intersection[count], iou[count] = g, common, common / union
                 count += 1
+            _sort(truth[first:count], intersection[first:count], iou[first:count])
             starts[d + 1] = count
     return starts, truth[:count].copy(), intersection[:count].copy(), iou[:count].copy()
 

@@ -11,6 +11,7 @@ from .runs import Runs
 __all__ = ["Polygons", "fill", "parse"]
 
 SCALE = 5.0  # COCO's outlines walk on a grid of a fifth of a pixel
+_LONG, _WRONG = 1, 2
 FARTHEST = 1e7  # coordinates beyond this are no pixels of any image
 
 
@@ -61,9 +62,11 @@ def parse(texts: Sequence[bytes]) -> Polygons:
     [[1.0, 2.5], [30.0, 4.0]]
     """
     offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))])
-    joined = np.frombuffer(b"".join(texts), dtype=np.uint8)
-    values, starts, objects, plain = _parse(joined, offsets)
-    if plain.all():
+    values, starts, objects, states = _parse(np.frombuffer(b"".join(texts), dtype=np.uint8), offsets)
+    if (states != _WRONG).all():
+        for n in np.flatnonzero(states == _LONG):
+            exact = [number for polygon in msgspec.json.decode(texts[n]) for number in polygon]
+            values[starts[objects[n]] : starts[objects[n + 1]]] = exact
         return Polygons(values.reshape(-1, 2), starts // 2, objects)
     outlines = []
     for index, text in enumerate(texts):
@@ -93,9 +96,10 @@ def fill(polygons: Polygons, heights: np.ndarray, widths: np.ndarray) -> Runs:
 
 @njit(cache=True)
 def _parse(text: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Values, starts of polygons in values, starts of objects in polygons, and which texts were plain.
+    """Values, starts of polygons in values, starts of objects in polygons, and the state of each text.
 
-    Once a text is not plain, the rest is of no use.
+    ``_LONG``: a number has more digits than one operation gives exactly. ``_WRONG``: not lists of lists of an even
+    number of numbers; nothing after it is read.
     """
     commas, brackets = 0, 0
     for byte in text:
@@ -104,65 +108,71 @@ def _parse(text: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarra
     values = np.empty(commas + len(offsets))
     starts = np.zeros(brackets + 1, np.int64)
     objects = np.zeros(len(offsets), np.int64)
-    plain = np.zeros(len(offsets) - 1, np.bool_)
+    states = np.zeros(len(offsets) - 1, np.uint8)
     count, polygon = 0, 0
-    for n in range(len(plain)):
+    for n in range(len(states)):
         depth, i, stop = 0, offsets[n], offsets[n + 1]
         while i < stop:
             c = text[i]
-            if c == 91:  # [
-                depth += 1
-                i += 1
-                if depth > 2:
-                    break
-            elif c == 93:  # ]
-                if depth == 2:
-                    if (count - starts[polygon]) % 2:
-                        break
-                    polygon += 1
-                    starts[polygon] = count
-                depth -= 1
-                i += 1
+            if depth == 2 and (c == 45 or 48 <= c <= 57):
+                i, values[count], exact = _number(text, i)
+                count += 1
+                if not exact:
+                    states[n] = _LONG
             elif c == 44 or c == 32 or c == 10 or c == 13 or c == 9:
                 i += 1
-            elif depth == 2 and (c == 45 or 48 <= c <= 57):
-                negative = c == 45
-                i += negative
-                mantissa, digits, exponent, fraction = np.int64(0), 0, 0, False
-                while i < stop and (48 <= text[i] <= 57 or text[i] == 46):
-                    if text[i] == 46:
-                        fraction = True
-                    else:
-                        mantissa = mantissa * 10 + (text[i] - 48)
-                        digits += mantissa > 0
-                        exponent -= fraction
-                        if digits > 15:
-                            break
-                    i += 1
-                if digits <= 15 and i < stop and (text[i] == 101 or text[i] == 69):  # e, E
-                    i += 1
-                    sign = 1
-                    if text[i] == 45 or text[i] == 43:
-                        sign = -1 if text[i] == 45 else 1
-                        i += 1
-                    power = 0
-                    while i < stop and 48 <= text[i] <= 57 and power < 1000:
-                        power = power * 10 + (text[i] - 48)
-                        i += 1
-                    exponent += sign * power
-                if digits > 15 or abs(exponent) > 22:
-                    break
-                value = float(mantissa)
-                value = value * 10.0**exponent if exponent >= 0 else value / 10.0**-exponent
-                values[count] = -value if negative else value
-                count += 1
+            elif c == 91 and depth < 2:  # [
+                depth += 1
+                i += 1
+            elif c == 93 and depth == 2 and (count - starts[polygon]) % 2 == 0:  # ]
+                polygon += 1
+                starts[polygon] = count
+                depth, i = 1, i + 1
+            elif c == 93 and depth == 1:
+                depth, i = 0, i + 1
             else:
                 break
         if i < stop or depth != 0:
-            return values, starts, objects, plain
-        plain[n] = True
+            states[n] = _WRONG
+            break
         objects[n + 1] = polygon
-    return values[:count], starts[: polygon + 1], objects, plain
+    return values[:count], starts[: polygon + 1], objects, states
+
+
+@njit(cache=True)
+def _number(text: np.ndarray, i: int) -> tuple[int, float, bool]:
+    """The place after a JSON number that begins at ``i``, its value, and whether that is the nearest float64.
+
+    The text is valid JSON and ends with a bracket, so that no number runs into its end.
+    """
+    negative = text[i] == 45
+    i += negative
+    first, mantissa, exponent = i, np.int64(0), 0
+    while 48 <= text[i] <= 57:
+        mantissa = mantissa * 10 + (text[i] - 48)
+        i += 1
+    digits = i - first
+    if text[i] == 46:
+        i += 1
+        first = i
+        while 48 <= text[i] <= 57:
+            mantissa = mantissa * 10 + (text[i] - 48)
+            i += 1
+        exponent = first - i
+        digits -= exponent
+    if text[i] == 101 or text[i] == 69:  # e, E
+        i += 1
+        down = text[i] == 45
+        i += down or text[i] == 43
+        power = 0
+        while 48 <= text[i] <= 57:
+            power = min(power * 10 + (text[i] - 48), 10000)
+            i += 1
+        exponent += -power if down else power
+    if digits > 15 or abs(exponent) > 22:
+        return i, 0.0, False
+    value = float(mantissa) * 10.0**exponent if exponent > 0 else float(mantissa) / 10.0**-exponent
+    return i, -value if negative else value, True
 
 
 @njit(cache=True)
@@ -211,38 +221,56 @@ def _fill(
 
 @njit(cache=True)
 def _cross_columns(outline: np.ndarray, height: int, width: int, crossings: np.ndarray) -> int:
-    """Write the places where the filling of a column starts or ends; returns how many."""
+    """Write the places where the filling of a column starts or ends; returns how many.
+
+    An edge is walked in steps of one fifth of a pixel along its longer side. Of all steps only those count that go
+    between the fifths 5c + 2 and 5c + 3, the middle of column c; the upper of their two ends is the place.
+    """
     count, k = 0, len(outline)
-    u_before, v_before, started = np.int64(0), np.int64(0), False
     for j in range(k):
         nxt = j + 1 if j + 1 < k else 0
         xs, xe = int(SCALE * outline[j, 0] + 0.5), int(SCALE * outline[nxt, 0] + 0.5)
         ys, ye = int(SCALE * outline[j, 1] + 0.5), int(SCALE * outline[nxt, 1] + 0.5)
         dx, dy = abs(xe - xs), abs(ye - ys)
-        if dx == 0 and dy == 0:
+        if dx == 0:
             continue
         flat = dx >= dy
-        flip = xs > xe if flat else ys > ye
-        if flip:
+        if xs > xe if flat else ys > ye:
             xs, xe, ys, ye = xe, xs, ye, ys
         slope = (ye - ys) / dx if flat else (xe - xs) / dy
-        steps = dx if flat else dy
-        for d in range(steps + 1):
-            t = steps - d if flip else d
+        low, high = min(xs, xe), max(xs, xe)
+        column = max((low + 2) // 5, 0)
+        while column < width and 5 * column + 3 <= high:
+            right = 5 * column + 3
+            column += 1
+            if right - 1 < low:
+                continue
             if flat:
-                u, v = t + xs, int(ys + slope * t + 0.5)
+                t = right - xs
+                v = min(int(ys + slope * t + 0.5), int(ys + slope * (t - 1) + 0.5))
             else:
-                u, v = int(xs + slope * t + 0.5), t + ys
-            if started and u != u_before:
-                edge = float(u if u < u_before else u - 1)
-                column = (edge + 0.5) / SCALE - 0.5
-                if np.floor(column) == column and 0 <= column <= width - 1:
-                    row = (float(min(v, v_before)) + 0.5) / SCALE - 0.5
-                    row = np.ceil(min(max(row, 0.0), float(height)))
-                    crossings[count] = int(column) * height + int(row)
-                    count += 1
-            u_before, v_before, started = u, v, True
+                v = ys + _first_step(xs, slope, right) - 1
+            row = np.ceil(min(max((float(v) + 0.5) / SCALE - 0.5, 0.0), float(height)))
+            crossings[count] = (column - 1) * height + int(row)
+            count += 1
     return count
+
+
+@njit(cache=True)
+def _first_step(x: int, slope: float, right: int) -> int:
+    """The first step t after the walk int(x + slope t + 0.5) passes between ``right`` - 1 and ``right``."""
+    t = max(int((right - 0.5 - x) / slope), 1)
+    if slope > 0:
+        while t > 1 and int(x + slope * (t - 1) + 0.5) >= right:
+            t -= 1
+        while int(x + slope * t + 0.5) < right:
+            t += 1
+    else:
+        while t > 1 and int(x + slope * (t - 1) + 0.5) < right:
+            t -= 1
+        while int(x + slope * t + 0.5) >= right:
+            t += 1
+    return t
 
 
 @njit(cache=True)

@@ -114,7 +114,7 @@ def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> Objec
         rows = [_Result(**{key: row[key] for key in _Result.__struct_fields__ if key in row}) for row in rows]
 
     def where(n: int) -> str:
-        return f"{source}: result {n} (image {rows[n].image_id!r}, counted from 0)"
+        return f"{source}: results[{n}] (image {rows[n].image_id!r})"
 
     table = object_table(
         truth.images,

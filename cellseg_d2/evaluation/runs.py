@@ -35,8 +35,7 @@ class Runs:
 
     def areas(self) -> np.ndarray:
         """(N,) int64: foreground pixels of each mask."""
-        totals = np.concatenate([[0], np.cumsum(self.end.astype(np.int64) - self.begin)])
-        return totals[self.offsets[1:]] - totals[self.offsets[:-1]]
+        return _areas(self.offsets, self.begin, self.end)
 
     def boxes(self, heights: np.ndarray) -> np.ndarray:
         """(N, 4) float64 boxes x, y, width, height around the masks; an empty mask has a box of zeros.
@@ -135,6 +134,15 @@ def _decode(
         total[n] = place
         runs[n + 1] = run
     return runs, begin, end, total
+
+
+@njit(cache=True)
+def _areas(offsets: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    areas = np.zeros(len(offsets) - 1, np.int64)
+    for n in range(len(areas)):
+        for run in range(offsets[n], offsets[n + 1]):
+            areas[n] += end[run] - begin[run]
+    return areas
 
 
 @njit(cache=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .curves import Ranking
-from .density import density_bins, local_confluence
 from .matching import TRUE, Matching, match
 from .overlaps import Overlaps, overlap
 from .protocol import Protocol
@@ -22,10 +21,9 @@ class TaskScore:
         task: "segm" or "bbox".
         truth, results: the objects in the order of matching, G and D of them.
         overlaps: their pairs.
-        matching: flags in ranges: the protocol's area ranges, then the density bins.
+        matching: flags in the protocol's area ranges.
         ranking: all results from the best score down.
         recalled: (M, T, I) int64 objects found in each image among the best max_dets[m] results.
-        truth_density, result_density: (G,), (D,) local confluence.
     """
 
     task: str
@@ -36,13 +34,17 @@ class TaskScore:
     matching: Matching
     ranking: Ranking
     recalled: np.ndarray
-    truth_density: np.ndarray
-    result_density: np.ndarray
+
+    def average_precision(self, truth_inside: np.ndarray, result_inside: np.ndarray) -> np.ndarray:
+        """(R,) AP in percent over sets of objects, as AP over area ranges: (R, G) and (R, D) bool; NaN without any."""
+        matching = match(self.overlaps, self.truth.crowd, truth_inside, result_inside, self.thresholds)
+        ranking = _rank(self.results, self.truth, matching)
+        return 100 * ranking.average_precision(np.ones((1, ranking.objects.shape[1])))[0].mean(axis=1)
 
     @property
-    def rank(self) -> np.ndarray:
-        """(D,) int64: 0 for the best result of its image."""
-        return np.arange(len(self.results)) - self.results.starts[self.results.image]
+    def thresholds(self) -> np.ndarray:
+        """(T,) IoU thresholds."""
+        return np.array(self.protocol.iou_thresholds)
 
     def per_image(self, values: np.ndarray, of: Objects) -> np.ndarray:
         """(I,) float64: sums of ``values`` ((N,), one for each of the objects ``of``) over each image."""
@@ -56,21 +58,23 @@ def score_task(
     truth = ranked(truth_table, images, task)
     results = ranked(result_table, images, task, protocol.max_dets[-1])
     overlaps = overlap(results, truth)
-    densities = [local_confluence(images, truth, objects) for objects in (truth, results)]
-    truth_inside, result_inside = (
-        np.concatenate([_area_ranges(objects.areas, protocol), density_bins(confluence)])
-        for objects, confluence in zip((truth, results), densities)
-    )
-    matching = match(overlaps, truth.crowd, truth_inside, result_inside, np.array(protocol.iou_thresholds))
-    objects = np.array([np.bincount(truth.image[inside], minlength=len(images)) for inside in matching.counted])
+    inside = [_area_ranges(objects.areas, protocol) for objects in (truth, results)]
+    matching = match(overlaps, truth.crowd, *inside, np.array(protocol.iou_thresholds))
     image = results.image
     rank = np.arange(len(image)) - results.starts[image]
     true = matching.flags[0] == TRUE
     recalled = np.array(
         [[np.bincount(image[hit & (rank < m)], minlength=len(images)) for hit in true] for m in protocol.max_dets]
     )
-    ranking = Ranking.of(image, results.scores, matching.flags, objects)
-    return TaskScore(task, protocol, truth, results, overlaps, matching, ranking, recalled, *densities)
+    ranking = _rank(results, truth, matching)
+    return TaskScore(task, protocol, truth, results, overlaps, matching, ranking, recalled)
+
+
+def _rank(results: Objects, truth: Objects, matching: Matching) -> Ranking:
+    """All results of the data set, best first."""
+    images, where = len(truth.starts) - 1, truth.image
+    objects = np.array([np.bincount(where[inside], minlength=images) for inside in matching.counted])
+    return Ranking.of(results.image, results.scores, matching.flags, objects)
 
 
 def _area_ranges(areas: np.ndarray, protocol: Protocol) -> np.ndarray:

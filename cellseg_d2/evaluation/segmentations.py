@@ -42,18 +42,10 @@ def to_runs(
     Raises:
         DatasetError: a mask is damaged or of another size than its image.
     """
-    kinds = np.empty(len(segmentations), np.int64)
-    values: list[Any] = [None] * len(segmentations)
-    for n, segmentation in enumerate(segmentations):
-        kinds[n], values[n] = _classify(segmentation, n, where)
+    kinds, values = _classify_all(segmentations, where)
     members = [np.flatnonzero(kinds == kind) for kind in range(4)]
     sizes = heights * widths
-    for n in np.concatenate(members[_COMPRESSED : _LENGTHS + 1]):
-        if tuple(values[n].size) != (heights[n], widths[n]):
-            raise DatasetError(
-                f"{where(n)} has a mask of size {list(values[n].size)} (height, width), but its image has "
-                f"{[int(heights[n]), int(widths[n])]}: predict at the size of the images that are scored"
-            )
+    _require_sizes(values, np.concatenate(members[_COMPRESSED : _LENGTHS + 1]), heights, widths, where)
     parts = [
         _from_polygons([values[n] for n in members[_POLYGONS]], members[_POLYGONS], heights, widths, where),
         _from_counts([values[n].counts for n in members[_COMPRESSED]], members[_COMPRESSED], sizes, where),
@@ -69,6 +61,36 @@ def to_runs(
     if len(empty):
         notes = (f"{len(empty)} objects have an empty mask and can match nothing (first: {where(int(empty[0]))})",)
     return masks, has_mask, notes
+
+
+def _classify_all(segmentations: Sequence[Any], where: Where) -> tuple[np.ndarray, list]:
+    """Kind and value of each segmentation; a file with one kind of them takes a few calls, not one for each."""
+    if segmentations and all(isinstance(segmentation, msgspec.Raw | bytes) for segmentation in segmentations):
+        segmentations = list(map(bytes, segmentations))
+        heads = {text[:1] for text in segmentations}
+        if heads == {b"["} and min(map(len, segmentations)) > len("[[]]"):
+            return np.full(len(segmentations), _POLYGONS), segmentations
+        if heads == {b"{"}:
+            joined = b"[" + b",".join(segmentations) + b"]"
+            try:
+                lengths = msgspec.json.decode(joined, type=list[_RunLengths])
+            except msgspec.ValidationError:
+                lengths = []  # one by one, to say which
+            if lengths and all(type(item.counts) is str for item in lengths):
+                return np.full(len(segmentations), _COMPRESSED), lengths
+    pairs = [_classify(segmentation, n, where) for n, segmentation in enumerate(segmentations)]
+    return np.array([kind for kind, _ in pairs], dtype=np.int64), [value for _, value in pairs]
+
+
+def _require_sizes(values: list, index: np.ndarray, heights: np.ndarray, widths: np.ndarray, where: Where) -> None:
+    """The run lengths at the places ``index`` are of their images' sizes."""
+    sizes = np.array([values[n].size for n in index], dtype=np.int64).reshape(-1, 2)
+    for k in np.flatnonzero((sizes[:, 0] != heights[index]) | (sizes[:, 1] != widths[index]))[:1]:
+        n = int(index[k])
+        raise DatasetError(
+            f"{where(n)} has a mask of size {sizes[k].tolist()} (height, width), but its image has "
+            f"{[int(heights[n]), int(widths[n])]}: predict at the size of the images that are scored"
+        )
 
 
 def _classify(segmentation: Any, n: int, where: Where) -> tuple[int, Any]:

@@ -86,17 +86,20 @@ def test_truncated_json_says_at_which_byte(tmp_path, truth, text):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_id": 77}, r"result 1 \(image 77, .*no image with id 77 .*1 of 2 objects"),
+        ({"image_id": 77}, r"results\[1\] \(image 77\).*no image with id 77 .*1 of 2 objects"),
         ({"score": float("nan")}, r"results\[1\] \(image 3\) has score nan"),
         ({"bbox": [1, 2, float("inf"), 3]}, r"results\[1\] \(image 3\) has bbox \[1, 2, inf, 3\]"),
-        ({"segmentation": rle(60, 50)}, r"result 1 .* mask of size \[60, 50\].* its image has \[50, 60\]"),
-        ({"segmentation": {"size": [50, 60], "counts": "123"}}, r"result 1 .*add up to \d+ pixels, the image has 3000"),
-        ({"segmentation": {"size": [50, 60], "counts": [10, 20]}}, r"result 1 .*add up to 30, the image has 3000"),
-        ({"segmentation": {"counts": "123"}}, r"result 1 .*neither polygons nor run lengths"),
-        ({"segmentation": [[1, 2, "x", 4, 5, 6]]}, r"result 1 .*polygons must be lists"),
-        ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"result 1 .*polygons must be lists"),
-        ({"segmentation": [[0, 0, 1e30, 0, 5, 5]]}, r"result 1 .*which is in no image"),
-        ({"segmentation": None, "bbox": None}, r"result 1 .*neither a 'bbox' nor a 'segmentation'"),
+        ({"segmentation": rle(60, 50)}, r"results\[1\] .* mask of size \[60, 50\].* its image has \[50, 60\]"),
+        (
+            {"segmentation": {"size": [50, 60], "counts": "123"}},
+            r"results\[1\] .*add up to \d+ pixels, the image has 3000",
+        ),
+        ({"segmentation": {"size": [50, 60], "counts": [10, 20]}}, r"results\[1\] .*add up to 30, the image has 3000"),
+        ({"segmentation": {"counts": "123"}}, r"results\[1\] .*neither polygons nor run lengths"),
+        ({"segmentation": [[1, 2, "x", 4, 5, 6]]}, r"results\[1\] .*polygons must be lists"),
+        ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"results\[1\] .*polygons must be lists"),
+        ({"segmentation": [[0, 0, 1e30, 0, 5, 5]]}, r"results\[1\] .*which is in no image"),
+        ({"segmentation": None, "bbox": None}, r"results\[1\] .*neither a 'bbox' nor a 'segmentation'"),
         ({"score": None}, r"not a list of COCO results.*score.*\[1\]|not a list of COCO results.*\[1\].*score"),
         ({"category_id": "cell"}, r"not a list of COCO results.*category_id"),
     ],
@@ -137,8 +140,8 @@ def test_a_file_that_is_not_there_or_the_wrong_one(tmp_path, truth):
 
 def test_unknown_categories_and_strange_scores_count_and_are_noted(tmp_path, truth):
     table = read(tmp_path, truth, result(category_id=0), result(image_id=1, score=7.5))
-    assert any("1 results have a category" in note and "result 0" in note for note in table.notes)
-    assert any("1 scores lie outside 0..1" in note and "result 1" in note for note in table.notes)
+    assert any("1 results have a category" in note and "results[0]" in note for note in table.notes)
+    assert any("1 scores lie outside 0..1" in note and "results[1]" in note for note in table.notes)
     scores = evaluate(truth, table, Options(bootstrap=0)).metrics
     assert scores["segm"]["AP"] == scores["bbox"]["AP"] == pytest.approx(100)
 

@@ -120,8 +120,14 @@ def _summary(evaluation: Evaluation, task: str, by: str, title: str = "", everyt
     for group, entry in metrics.get(f"by_{by}", {}).items():
         sets.append((group, entry["images"], entry["cells"], entry[task], limits[group][task]))
     rows = [
-        {"label": label, "images": images, "cells": cells, "values": [_cell(name, v, w, 1) for name in names]}
-        for label, images, cells, v, w in sets
+        {
+            "label": label,
+            "whole": everything and place == 0,
+            "images": images,
+            "cells": cells,
+            "values": [_cell(name, values, limits, 1) for name in names],
+        }
+        for place, (label, images, cells, values, limits) in enumerate(sets)
     ]
     reasons = list(dict.fromkeys(cell["why"] for row in rows for cell in row["values"] if cell["why"]))
     return {"title": title, "heads": [SUMMARY[name] for name in names], "rows": rows, "reasons": reasons}
