@@ -1,11 +1,14 @@
 #!/usr/bin/env python
 """Speed of the dense paths, each as a ratio to a named peer measured in the same run: make bench."""
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as mask_util
+import scoring
 import torch
 import torch.nn.functional as F
 from detectron2.data import detection_utils
@@ -76,6 +79,8 @@ def main() -> None:
             ours, theirs = measure(cells)
             table.add_row(name, str(cells), f"{ours:.4f}", f"{theirs:.4f}", f"{theirs / ours:.1f}")
     Console().print(table)
+    with tempfile.TemporaryDirectory() as folder:
+        scoring.run(Path(folder))
 
 
 if __name__ == "__main__":

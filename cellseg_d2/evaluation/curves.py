@@ -34,7 +34,7 @@ class Ranking:
     def of(cls, image: np.ndarray, scores: np.ndarray, flags: np.ndarray, objects: np.ndarray) -> "Ranking":
         """Sort predicted objects that are given image by image."""
         order = np.argsort(-scores, kind="stable")
-        return cls(image[order].astype(np.int32), scores[order], np.ascontiguousarray(flags[:, :, order]), objects)
+        return cls(image[order].astype(np.int32), scores[order], np.take(flags, order, axis=2), objects)
 
     def precision(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Precision at 101 recall levels.

@@ -11,6 +11,7 @@ from .runs import Runs
 __all__ = ["Polygons", "fill", "parse"]
 
 SCALE = 5.0  # COCO's outlines walk on a grid of a fifth of a pixel
+POWERS = 10.0 ** np.arange(23)  # these are exact
 _LONG, _WRONG = 1, 2
 FARTHEST = 1e7  # coordinates beyond this are no pixels of any image
 
@@ -37,16 +38,6 @@ class Polygons(msgspec.Struct, frozen=True):
         points = np.concatenate([np.zeros(0), *flat]).reshape(-1, 2)
         counts = np.array([len(polygons) for polygons in outlines], dtype=np.int64)
         return cls(points, np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([[0], np.cumsum(counts)]))
-
-    def is_usable(self) -> np.ndarray:
-        """(N,) bool: each has a polygon, and each of its polygons three points or more, of which none is far out."""
-        inside = (np.abs(self.points) < FARTHEST).all(axis=1)  # false for NaN
-        bad = np.diff(self.starts) < 3
-        owner = np.repeat(np.arange(len(bad)), np.diff(self.starts))
-        bad[owner[~inside]] = True
-        counts = np.diff(self.objects)
-        broken = np.bincount(np.repeat(np.arange(len(counts)), counts)[bad], minlength=len(counts))
-        return (counts > 0) & (broken == 0)
 
 
 def parse(texts: Sequence[bytes]) -> Polygons:
@@ -171,7 +162,7 @@ def _number(text: np.ndarray, i: int) -> tuple[int, float, bool]:
         exponent += -power if down else power
     if digits > 15 or abs(exponent) > 22:
         return i, 0.0, False
-    value = float(mantissa) * 10.0**exponent if exponent > 0 else float(mantissa) / 10.0**-exponent
+    value = mantissa * POWERS[exponent] if exponent > 0 else mantissa / POWERS[-exponent]
     return i, -value if negative else value, True
 
 

@@ -133,8 +133,9 @@ def _from_polygons(outlines: list, index: np.ndarray, heights: np.ndarray, width
         raise DatasetError(
             f"{where(int(index[0]))} or a later object has polygons that are no numbers ({error})"
         ) from None
-    far = np.flatnonzero(~(np.abs(polygons.points) < FARTHEST).all(axis=1))
-    if len(far):
+    points = polygons.points
+    if len(points) and not (points.min() > -FARTHEST and points.max() < FARTHEST):  # true for NaN
+        far = np.flatnonzero(~(np.abs(points) < FARTHEST).all(axis=1))
         polygon = np.searchsorted(polygons.starts, far[0], side="right") - 1
         n = int(index[np.searchsorted(polygons.objects, polygon, side="right") - 1])
         raise DatasetError(
