@@ -44,7 +44,7 @@ class Ranking:
 
         Args:
             weights: (I,) how often each image counts (None: once). A whole number n is the same as n copies of the
-                image, 0 the same as leaving it out.
+                image (whose equal scores stay together), 0 the same as leaving it out.
 
         Returns:
             (R, T, 101) precision in 0..1, -1 where no object is to be found; and the scores where the levels are

@@ -175,7 +175,7 @@ def _tasks(truth: GroundTruth, results: ObjectTable, notes: list[str]) -> list[s
     """The tasks that both sides allow."""
     for side, table in (("the ground truth", truth.objects), ("the results", results)):
         if table.masks is None and len(table):
-            notes.append(f"{side}: not every object has a mask, so only boxes are scored")
+            notes.append(f"{side}: no object has a mask, so only boxes are scored")
             return ["bbox"]
     return list(TASKS)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from .matching import FALSE, TRUE
 from .scoring import TaskScore
-from .tables import Objects
 
 __all__ = ["best_threshold", "instance_sums", "kept_results"]
 
@@ -95,7 +94,7 @@ def _panoptic(score: TaskScore, keep: np.ndarray, half: int) -> tuple[np.ndarray
 
 def _seg(score: TaskScore, keep: np.ndarray) -> np.ndarray:
     """Sum over the annotated cells of each image of max IoU over results r with |g n r| > |g| / 2."""
-    pairs, sizes = score.overlaps, _sizes(score.truth)
+    pairs, sizes = score.overlaps, score.truth.sizes
     use = keep[pairs.result] & ~score.truth.crowd[pairs.truth] & (pairs.intersection > sizes[pairs.truth] / 2)
     best = np.zeros(len(score.truth))
     np.maximum.at(best, pairs.truth[use], pairs.iou[use])
@@ -108,7 +107,7 @@ def _aji(score: TaskScore, keep: np.ndarray) -> np.ndarray:
     AJI = sum_g |g n s(g)| / (sum_g |g u s(g)| + sum of the results that no g chose), s(g) being the result of highest
     IoU with g; a cell that nothing overlaps adds its own area below.
     """
-    pairs, truth_sizes, sizes = score.overlaps, _sizes(score.truth), _sizes(score.results)
+    pairs, truth_sizes, sizes = score.overlaps, score.truth.sizes, score.results.sizes
     usable = np.flatnonzero(keep[pairs.result] & ~score.truth.crowd[pairs.truth])
     order = usable[np.lexsort((-pairs.iou[usable], pairs.truth[usable]))]
     truth, first = np.unique(pairs.truth[order], return_index=True)
@@ -121,10 +120,3 @@ def _aji(score: TaskScore, keep: np.ndarray) -> np.ndarray:
     unused[result] = False
     union = score.per_image(below, score.truth) + score.per_image(np.where(unused, sizes, 0.0), score.results)
     return _ratio(score.per_image(above, score.truth), union)
-
-
-def _sizes(objects: Objects) -> np.ndarray:
-    """Pixels of the masks themselves (annotated areas may differ from them); of boxes, their area."""
-    if objects.masks is None:
-        return objects.boxes[:, 2] * objects.boxes[:, 3]
-    return objects.masks.areas().astype(np.float64)

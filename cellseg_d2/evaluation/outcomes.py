@@ -39,8 +39,7 @@ def outcomes(score: TaskScore, threshold: float) -> Outcomes:
     half = score.protocol.iou_index(IOU)
     use = keep[pairs.result] & ~score.truth.crowd[pairs.truth]
     result, truth, common, iou = (a[use] for a in (pairs.result, pairs.truth, pairs.intersection, pairs.iou))
-    sizes = [o.areas if o.masks is None else o.masks.areas() for o in (score.truth, score.results)]
-    covers, inside = common > sizes[0][truth] / 2, common > sizes[1][result] / 2
+    covers, inside = common > score.truth.sizes[truth] / 2, common > score.results.sizes[result] / 2
     merging = np.bincount(result[covers], minlength=len(score.results)) > 1
     split = np.bincount(truth[inside], minlength=len(score.truth)) > 1
     overlapping = iou >= FAINT

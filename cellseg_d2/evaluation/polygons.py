@@ -1,6 +1,6 @@
 """Polygons to masks: pycocotools' pixels, without its cost for each polygon."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ __all__ = ["Polygons", "fill", "parse"]
 SCALE = 5.0  # COCO's outlines walk on a grid of a fifth of a pixel
 POWERS = 10.0 ** np.arange(23)  # these are exact
 _LONG, _WRONG = 1, 2
+_decoder = msgspec.json.Decoder(list[list[float]])
 FARTHEST = 1e7  # coordinates beyond this are no pixels of any image
 
 
@@ -47,26 +48,33 @@ def parse(texts: Sequence[bytes]) -> Polygons:
     one operation gives the nearest float64; any other text goes through msgspec.
 
     Raises:
-        msgspec.ValidationError: a text is something else than lists of lists of numbers; its index is ``error.index``.
+        msgspec.DecodeError: a text is something else than lists of lists of numbers; its index is ``error.index``.
 
     >>> parse([b"[[1, 2.5, 3e1, 4]]"]).points.tolist()
     [[1.0, 2.5], [30.0, 4.0]]
     """
     offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))])
-    values, starts, objects, states = _parse(np.frombuffer(b"".join(texts), dtype=np.uint8), offsets)
-    if (states != _WRONG).all():
-        for n in np.flatnonzero(states == _LONG):
-            exact = [number for polygon in msgspec.json.decode(texts[n]) for number in polygon]
-            values[starts[objects[n]] : starts[objects[n + 1]]] = exact
-        return Polygons(values.reshape(-1, 2), starts // 2, objects)
+    joined = b"".join([*texts, b"]"])  # the last bracket stops a number that is cut off
+    values, starts, objects, states = _parse(np.frombuffer(joined, dtype=np.uint8), offsets)
+    if (states == _WRONG).any():
+        return Polygons.from_lists(_decode(texts, range(len(texts))))
+    long = np.flatnonzero(states == _LONG)
+    for n, outline in zip(long, _decode(texts, long)):
+        exact = [number for polygon in outline for number in polygon]
+        values[starts[objects[n]] : starts[objects[n + 1]]] = exact
+    return Polygons(values.reshape(-1, 2), starts // 2, objects)
+
+
+def _decode(texts: Sequence[bytes], places: Iterable[int]) -> list[list[list[float]]]:
+    """The lists in the texts at ``places``, by msgspec."""
     outlines = []
-    for index, text in enumerate(texts):
+    for index in places:
         try:
-            outlines.append(msgspec.json.decode(text, type=list[list[float]]))
-        except msgspec.ValidationError as error:
+            outlines.append(_decoder.decode(texts[index]))
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
             error.index = index
             raise
-    return Polygons.from_lists(outlines)
+    return outlines
 
 
 def fill(polygons: Polygons, heights: np.ndarray, widths: np.ndarray) -> Runs:
@@ -130,7 +138,7 @@ def _parse(text: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return values[:count], starts[: polygon + 1], objects, states
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _number(text: np.ndarray, i: int) -> tuple[int, float, bool]:
     """The place after a JSON number that begins at ``i``, its value, and whether that is the nearest float64.
 
@@ -190,7 +198,7 @@ def _fill(
                 more_begin[:run], more_end[:run] = begin[:run], end[:run]
                 begin, end = more_begin, more_end
             count = _cross_columns(outline, heights[n], widths[n], crossings)
-            crossings[:count].sort()
+            _sort(crossings, count)
             if count % 2:
                 crossings[count] = heights[n] * widths[n]
                 count += 1
@@ -245,6 +253,18 @@ def _cross_columns(outline: np.ndarray, height: int, width: int, crossings: np.n
             crossings[count] = (column - 1) * height + int(row)
             count += 1
     return count
+
+
+@njit(cache=True)
+def _sort(values: np.ndarray, count: int) -> None:
+    """Sort the first ``count`` values in place: a Shell sort, faster than the general one on some dozens of values."""
+    for gap in (57, 23, 10, 4, 1):
+        for k in range(gap, count):
+            value, place = values[k], k
+            while place >= gap and values[place - gap] > value:
+                values[place] = values[place - gap]
+                place -= gap
+            values[place] = value
 
 
 @njit(cache=True)

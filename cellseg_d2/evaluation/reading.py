@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import DatasetError
 from ..files import parse_json, read_bytes
+from .segmentations import RunLengths
 from .tables import ImageTable, ObjectTable, image_table, object_table
 
 __all__ = ["GroundTruth", "read_ground_truth", "read_results", "results_table"]
@@ -33,7 +34,7 @@ class _Result(msgspec.Struct, gc=False):
     score: float
     mask_score: float | None = None
     bbox: tuple[float, float, float, float] | None = None
-    segmentation: msgspec.Raw = b""
+    segmentation: RunLengths | list[list[float]] | None = None
 
 
 class _Truth(msgspec.Struct):
@@ -150,8 +151,12 @@ def _decode(path: str | Path, kind: Any, table: str) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        what = "a COCO data set" if table == "annotations" else "a list of COCO results"
-        raise DatasetError(f"{path}: this is not {what}: {error}") from None
+        reason, _, place = str(error).partition(" - at `$")
+        place = place.rstrip("`").lstrip(".")
+        if not place:
+            what = "a COCO data set" if table == "annotations" else "a list of COCO results"
+            raise DatasetError(f"{path}: this is not {what}: {reason}") from None
+        raise DatasetError(f"{path}: {table if place[0] == '[' else ''}{place}: {reason}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _explain(path, parse_json(path, raw), table)
         raise DatasetError(f"{path}: not valid JSON: {error}") from None

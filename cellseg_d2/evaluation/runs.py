@@ -47,10 +47,8 @@ class Runs:
 
     def take(self, index: np.ndarray) -> "Runs":
         """The masks at the places ``index`` ((M,) integers), in that order."""
-        lengths = np.diff(self.offsets)[index]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        flat = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Runs(offsets, self.begin[flat], self.end[flat])
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[index])])
+        return Runs(offsets, *_take(self.offsets, self.begin, self.end, np.asarray(index, dtype=np.int64), offsets))
 
 
 def concatenate(parts: Sequence[Runs]) -> Runs:
@@ -68,7 +66,7 @@ def runs_of_mask(mask: np.ndarray) -> Runs:
     return Runs(np.array([0, len(edges) // 2]), edges[::2], edges[1::2])
 
 
-def decode_counts(counts: Sequence[bytes | str], pixels: np.ndarray) -> tuple[Runs, np.ndarray]:
+def decode_counts(counts: Sequence[str | bytes], pixels: np.ndarray) -> tuple[Runs, np.ndarray]:
     """Decompress COCO's ``counts`` of N masks.
 
     COCO writes 5 bits a character, lowest first, bit 5 saying that more follow; from the fourth number on it writes
@@ -85,9 +83,9 @@ def decode_counts(counts: Sequence[bytes | str], pixels: np.ndarray) -> tuple[Ru
     >>> decode_counts(["231"], np.array([6]))[0].begin
     array([2], dtype=int32)
     """
-    raw = [item.encode("ascii", "replace") if isinstance(item, str) else item for item in counts]
-    offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, raw), np.int64, len(raw)))])
-    text = np.frombuffer(b"".join(raw), dtype=np.uint8)
+    offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))])
+    joined = "".join(item if type(item) is str else item.decode("ascii", "replace") for item in counts)
+    text = np.frombuffer(joined.encode("ascii", "replace"), dtype=np.uint8)
     runs, begin, end, total = _decode(text, offsets, np.asarray(pixels, dtype=np.int64))
     return Runs(runs, begin[: runs[-1]].copy(), end[: runs[-1]].copy()), total
 
@@ -134,6 +132,18 @@ def _decode(
         total[n] = place
         runs[n + 1] = run
     return runs, begin, end, total
+
+
+@njit(cache=True)
+def _take(
+    offsets: np.ndarray, begin: np.ndarray, end: np.ndarray, index: np.ndarray, taken: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    chosen_begin, chosen_end = np.empty(taken[-1], np.int32), np.empty(taken[-1], np.int32)
+    for n in range(len(index)):
+        first, last = offsets[index[n]], offsets[index[n] + 1]
+        chosen_begin[taken[n] : taken[n + 1]] = begin[first:last]
+        chosen_end[taken[n] : taken[n + 1]] = end[first:last]
+    return chosen_begin, chosen_end
 
 
 @njit(cache=True)

@@ -10,17 +10,17 @@ from ..errors import DatasetError
 from .polygons import FARTHEST, Polygons, fill, parse
 from .runs import Runs, concatenate, decode_counts
 
-__all__ = ["to_runs"]
+__all__ = ["RunLengths", "to_runs"]
 
 
-class _RunLengths(msgspec.Struct, gc=False):
+class RunLengths(msgspec.Struct, gc=False):
     """COCO's run lengths: text (compressed) or a list of numbers."""
 
     size: tuple[int, int]
     counts: str | list[int]
 
 
-_decoder = msgspec.json.Decoder(_RunLengths)
+_decoder = msgspec.json.Decoder(RunLengths)
 _POLYGONS, _COMPRESSED, _LENGTHS, _MISSING = range(4)
 Where = Callable[[int], str]
 
@@ -31,8 +31,9 @@ def to_runs(
     """Masks of N objects.
 
     Args:
-        segmentations: each a list of polygons, a dict of compressed or plain run lengths, the JSON text (bytes) of
-            either, or None / an empty list / an empty text where the object has no mask.
+        segmentations: each a list of polygons, run lengths (a dict or :class:`RunLengths`, compressed or plain), the
+            JSON text (bytes or ``msgspec.Raw``) of either, or None / an empty list / an empty text where the object
+            has no mask.
         heights, widths: (N,) int64 of each object's image.
         where: names object n in messages.
 
@@ -56,28 +57,24 @@ def to_runs(
     place[np.concatenate(members)] = np.arange(len(kinds))
     masks = parts[kinds[0]] if len(kinds) and (kinds == kinds[0]).all() else concatenate(parts).take(place)
     has_mask = kinds != _MISSING
-    empty = np.flatnonzero(has_mask & (np.diff(masks.offsets) == 0))
+    empty = np.flatnonzero(np.diff(masks.offsets) == 0)
     notes = ()
-    if len(empty):
-        notes = (f"{len(empty)} objects have an empty mask and can match nothing (first: {where(int(empty[0]))})",)
+    if len(empty) and has_mask.any():
+        notes = (
+            f"{len(empty)} objects have no mask, or an empty one, and match nothing (first: {where(int(empty[0]))})",
+        )
     return masks, has_mask, notes
 
 
 def _classify_all(segmentations: Sequence[Any], where: Where) -> tuple[np.ndarray, list]:
     """Kind and value of each segmentation; a file with one kind of them takes a few calls, not one for each."""
-    if segmentations and all(isinstance(segmentation, msgspec.Raw | bytes) for segmentation in segmentations):
-        segmentations = list(map(bytes, segmentations))
-        heads = {text[:1] for text in segmentations}
-        if heads == {b"["} and min(map(len, segmentations)) > len("[[]]"):
-            return np.full(len(segmentations), _POLYGONS), segmentations
-        if heads == {b"{"}:
-            joined = b"[" + b",".join(segmentations) + b"]"
-            try:
-                lengths = msgspec.json.decode(joined, type=list[_RunLengths])
-            except msgspec.ValidationError:
-                lengths = []  # one by one, to say which
-            if lengths and all(type(item.counts) is str for item in lengths):
-                return np.full(len(segmentations), _COMPRESSED), lengths
+    types = set(map(type, segmentations))
+    if types == {RunLengths} and all(type(lengths.counts) is str for lengths in segmentations):
+        return np.full(len(segmentations), _COMPRESSED), list(segmentations)
+    if types == {msgspec.Raw}:
+        texts = list(map(bytes, segmentations))
+        if {text[:1] for text in texts} == {b"["} and min(map(len, texts)) > len("[[]]"):
+            return np.full(len(texts), _POLYGONS), texts
     pairs = [_classify(segmentation, n, where) for n, segmentation in enumerate(segmentations)]
     return np.array([kind for kind, _ in pairs], dtype=np.int64), [value for _, value in pairs]
 
@@ -96,7 +93,7 @@ def _require_sizes(values: list, index: np.ndarray, heights: np.ndarray, widths:
 def _classify(segmentation: Any, n: int, where: Where) -> tuple[int, Any]:
     """The kind of a segmentation, and its polygons (text or lists) or run lengths."""
     if isinstance(segmentation, msgspec.Raw | bytes):
-        text = bytes(segmentation)
+        text = bytes(segmentation).strip()
         if text[:1] == b"[":
             return (_POLYGONS, text) if text.strip(b"[] \n\t\r") else (_MISSING, None)
         if text in (b"", b"null"):
@@ -105,7 +102,9 @@ def _classify(segmentation: Any, n: int, where: Where) -> tuple[int, Any]:
             lengths = _decoder.decode(text)
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
             raise DatasetError(f"{where(n)}: its segmentation is neither polygons nor run lengths ({error})") from None
-    elif not segmentation:
+    elif isinstance(segmentation, RunLengths):
+        lengths = segmentation
+    elif not segmentation or not any(segmentation):
         return _MISSING, None
     elif isinstance(segmentation, list | tuple):
         return _POLYGONS, segmentation
@@ -113,7 +112,7 @@ def _classify(segmentation: Any, n: int, where: Where) -> tuple[int, Any]:
         try:
             counts = segmentation["counts"]
             counts = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
-            lengths = msgspec.convert({"size": list(segmentation["size"]), "counts": counts}, _RunLengths)
+            lengths = msgspec.convert({"size": list(segmentation["size"]), "counts": counts}, RunLengths)
         except (msgspec.ValidationError, TypeError, KeyError) as error:
             raise DatasetError(f"{where(n)}: its segmentation is neither polygons nor run lengths ({error})") from None
     return (_LENGTHS if isinstance(lengths.counts, list) else _COMPRESSED), lengths
@@ -126,7 +125,7 @@ def _from_polygons(outlines: list, index: np.ndarray, heights: np.ndarray, width
             polygons = parse(outlines)
         else:
             polygons = Polygons.from_lists(outlines)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         name = where(int(index[error.index]))
         raise DatasetError(f"{name}: polygons must be lists [x0, y0, x1, y1, ...] in a list ({error})") from None
     except (TypeError, ValueError) as error:

@@ -46,7 +46,7 @@ class ObjectTable:
         crowd: (N,) bool.
         scores: (N,) float64; NaN for annotations.
         mask_scores: (N,) float64; NaN where there is none.
-        masks: None where an object has no mask.
+        masks: empty where an object has none; None where no object has one.
         notes: what a reader of the scores should know of these objects, in words.
     """
 
@@ -86,6 +86,11 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(N,) float64 pixels of the masks themselves (annotated areas may differ from them); of boxes, their area."""
+        return self.boxes[:, 2] * self.boxes[:, 3] if self.masks is None else self.masks.areas().astype(np.float64)
 
     @property
     def image(self) -> np.ndarray:
@@ -166,9 +171,6 @@ def object_table(
         raise DatasetError(f"{where(n)} has bbox {boxes[n]}; boxes must be finite numbers")
     if no_box.any():
         table_boxes[no_box] = masks.boxes(images.heights[image])[no_box]
-    if has_mask.any() and not has_mask.all():
-        first = int(np.flatnonzero(~has_mask)[0])
-        notes += (f"{int((~has_mask).sum())} of {len(image)} objects have no mask (first: {where(first)})",)
     return ObjectTable(
         image,
         np.asarray(categories, dtype=np.int64),
@@ -177,7 +179,7 @@ def object_table(
         np.zeros(len(image), bool) if crowd is None else np.asarray(crowd, dtype=bool),
         columns["score"],
         columns["mask_score"],
-        masks if has_mask.all() else None,
+        masks if has_mask.any() or not len(image) else None,
         notes,
     )
 

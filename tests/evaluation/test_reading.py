@@ -95,13 +95,16 @@ def test_truncated_json_says_at_which_byte(tmp_path, truth, text):
             r"results\[1\] .*add up to \d+ pixels, the image has 3000",
         ),
         ({"segmentation": {"size": [50, 60], "counts": [10, 20]}}, r"results\[1\] .*add up to 30, the image has 3000"),
-        ({"segmentation": {"counts": "123"}}, r"results\[1\] .*neither polygons nor run lengths"),
-        ({"segmentation": [[1, 2, "x", 4, 5, 6]]}, r"results\[1\] .*polygons must be lists"),
-        ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"results\[1\] .*polygons must be lists"),
+        ({"segmentation": {"counts": "123"}}, r"results\[1\]\.segmentation: .*`size`"),
+        (
+            {"segmentation": [[1, 2, "x", 4, 5, 6]]},
+            r"results\[1\]\.segmentation\[0\]\[2\]: Expected `float`, got `str`",
+        ),
+        ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"results\[1\]\.segmentation\[0\]: Expected `array`, got `int`"),
         ({"segmentation": [[0, 0, 1e30, 0, 5, 5]]}, r"results\[1\] .*which is in no image"),
         ({"segmentation": None, "bbox": None}, r"results\[1\] .*neither a 'bbox' nor a 'segmentation'"),
-        ({"score": None}, r"not a list of COCO results.*score.*\[1\]|not a list of COCO results.*\[1\].*score"),
-        ({"category_id": "cell"}, r"not a list of COCO results.*category_id"),
+        ({"score": None}, r"results\[1\]\.score: Expected `float`, got `null`"),
+        ({"category_id": "cell"}, r"results\[1\]\.category_id: Expected `int`, got `str`"),
     ],
 )
 def test_bad_results_are_named(tmp_path, truth, changes, message):
