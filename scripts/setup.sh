@@ -54,11 +54,11 @@ install_uv() {
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 }
 
-# uv's own progress is for people at a terminal only
+# uv's own progress is for people at a terminal only. Byte code now, where files may be read-only or never written later
 uv_install() {
     local quiet=--quiet
     [ ! -t 2 ] || quiet=
-    "$VENV/bin/uv" pip install $quiet --python "$VENV/bin/python" "$@"
+    "$VENV/bin/uv" pip install $quiet --compile-bytecode --python "$VENV/bin/python" "$@"
 }
 
 install_packages() {

@@ -16,6 +16,10 @@ from .tables import ImageTable, ObjectTable, image_table, object_table
 __all__ = ["GroundTruth", "read_ground_truth", "read_results", "results_table"]
 
 Id = int | str
+_NEEDS = {
+    "annotations": "an annotation needs id, image_id, category_id, and a segmentation or bbox",
+    "results": "a result needs image_id, category_id, score, and a segmentation or bbox",
+}
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -156,7 +160,7 @@ def _decode(path: str | Path, kind: Any, table: str) -> Any:
         if not place:
             what = "a COCO data set" if table == "annotations" else "a list of COCO results"
             raise DatasetError(f"{path}: this is not {what}: {reason}") from None
-        raise DatasetError(f"{path}: {table if place[0] == '[' else ''}{place}: {reason}") from None
+        raise DatasetError(f"{path}: {table if place[0] == '[' else ''}{place}: {reason}; {_NEEDS[table]}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _explain(path, parse_json(path, raw), table)
         raise DatasetError(f"{path}: not valid JSON: {error}") from None

@@ -137,7 +137,7 @@ def test_a_file_that_is_not_there_or_the_wrong_one(tmp_path, truth):
         read_ground_truth(tmp_path / "gone.json")
     with pytest.raises(DatasetError, match="not a COCO data set"):
         read_ground_truth(write(tmp_path / "list.json", [result()]))
-    with pytest.raises(DatasetError, match="not a list of COCO results"):
+    with pytest.raises(DatasetError, match=r"gt\.json: annotations\[0\].*`score`; a result needs image_id"):
         read_results(tmp_path / "gt.json", truth)
 
 
