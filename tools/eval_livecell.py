@@ -33,8 +33,10 @@ from cellseg_d2.evaluation.tables import ObjectTable
 console = Console(highlight=False)
 
 
-def threshold_of(text: str, truth: GroundTruth, results: ObjectTable) -> Threshold:
+def threshold_of(text: str | None, truth: GroundTruth, results: ObjectTable) -> Threshold:
     """The score threshold that the command line asks for: a number, "best", or a threshold.json."""
+    if text is None:
+        return Threshold()
     if text == "best":
         return choose_threshold(truth, results)[0]
     try:
@@ -111,7 +113,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="DIR", help="metrics.json, per_image.csv, report.html go here")
     parser.add_argument("--backend", choices=("fast", "pycocotools"), default="fast", help="who computes AP and AR")
     parser.add_argument(
-        "--score-threshold", default="0.5", metavar="T", help="score from which cells are kept: number, best, or file"
+        "--score-threshold", metavar="T", help="score from which cells are kept: number (0.5), best, or threshold.json"
     )
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples for intervals; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
