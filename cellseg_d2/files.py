@@ -59,6 +59,8 @@ def read_bytes(path: str | Path) -> bytes:
         DatasetError: a gzipped file breaks off or is damaged.
     """
     path = Path(path)
+    if path.is_dir():
+        raise MissingDataError(f"{path}: this is a folder; give a file of annotations or results")
     if not path.is_file():
         raise MissingDataError(f"{path}: there is no such annotation file or result file")
     raw = path.read_bytes()

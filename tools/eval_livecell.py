@@ -11,26 +11,31 @@ F1, counts and errors need a score from which cells are kept. Choose it on valid
     python tools/eval_livecell.py --gt val.json --pred val_results.json --score-threshold best --output val_scores/
     python tools/eval_livecell.py --gt test.json --pred test_results.json --score-threshold val_scores/threshold.json
 
-Exit code: 0 scored, 2 unusable input.
+Exit code: 0 scored, 2 unusable input, 130 stopped with Ctrl-C.
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.status import Status
+from rich.text import Text
 
 from cellseg_d2.errors import DatasetError
-from cellseg_d2.evaluation.evaluate import Evaluation, Options, Threshold, choose_threshold, compare, evaluate
+from cellseg_d2.evaluation.evaluate import Evaluation, choose_threshold, compare, evaluate, with_notes
 from cellseg_d2.evaluation.groups import GROUPINGS
+from cellseg_d2.evaluation.notes import comparison_notes
+from cellseg_d2.evaluation.options import Options, Threshold
 from cellseg_d2.evaluation.outputs import read_threshold, write_tables, write_threshold
 from cellseg_d2.evaluation.reading import GroundTruth, read_ground_truth, read_results
 from cellseg_d2.evaluation.report import write_report
 from cellseg_d2.evaluation.report.console import comparison_table, render
 from cellseg_d2.evaluation.tables import ObjectTable
 
-console = Console(highlight=False)
+Show = Callable[[str], None]
+console = Console(highlight=False, markup=False)
 
 
 def threshold_of(text: str | None, truth: GroundTruth, results: ObjectTable) -> Threshold:
@@ -41,51 +46,52 @@ def threshold_of(text: str | None, truth: GroundTruth, results: ObjectTable) -> 
         return choose_threshold(truth, results)[0]
     try:
         return Threshold(float(text), "given")
-    except ValueError:
-        return read_threshold(text)
+    except ValueError as error:
+        if isinstance(error, DatasetError):
+            raise
+    if not Path(text).is_file():
+        raise DatasetError(f"--score-threshold {text}: neither a number, nor best, nor a threshold.json that exists")
+    return read_threshold(text)
 
 
-def score(
-    args: argparse.Namespace, truth: GroundTruth, path: Path, status: Status, threshold: Threshold | None = None
-) -> Evaluation:
-    """Read and score one result file; ``threshold`` None: the command line's."""
-    status.update(f"reading {path}")
+def score(args: argparse.Namespace, truth: GroundTruth, path: Path, threshold: str | None, show: Show) -> Evaluation:
+    """Read and score one result file."""
+    show(f"reading {path}")
     results = read_results(path, truth)
     options = Options(
-        threshold=threshold or threshold_of(args.score_threshold, truth, results),
+        threshold=threshold_of(threshold, truth, results),
         by=tuple(args.by),
         column=args.cell_type_key,
         bootstrap=args.bootstrap,
         seed=args.seed,
         threads=args.threads,
     )
-    evaluation = evaluate(truth, results, options, progress=status.update)
+    evaluation = evaluate(truth, results, options, progress=show)
     if args.backend == "pycocotools":
         from cellseg_d2.evaluation.oracle import with_pycocotools  # brings matplotlib, which nothing else here needs
 
-        return with_pycocotools(evaluation, args.gt, path, status.update)
+        return with_pycocotools(evaluation, show)
     return evaluation
 
 
 def run(args: argparse.Namespace) -> None:
     """Score, show, write."""
-    with console.status(f"reading {args.gt}") as status:
+    with console.status(Text(f"reading {args.gt}")) as status:
+
+        def show(step: str) -> None:
+            status.update(Text(step))
+
         truth = read_ground_truth(args.gt)
-        evaluation = score(args, truth, args.pred, status)
-        comparison = None
+        evaluation, comparison = score(args, truth, args.pred, args.score_threshold, show), None
         if args.compare:
-            # One threshold for both: they differ by the model alone
-            second = score(args, truth, args.compare, status, evaluation.options.threshold)
-            status.update("paired comparison")
+            threshold = args.compare_score_threshold or args.score_threshold
+            second = score(args, truth, args.compare, threshold, show)
+            show("paired comparison")
             comparison = compare(evaluation, second)
+            evaluation = with_notes(evaluation, comparison_notes(evaluation, second))
     console.print(render(evaluation))
     if comparison:
         console.print(comparison_table(comparison, str(args.compare)))
-    if args.score_threshold == "best":
-        console.print(
-            f"score threshold {evaluation.options.threshold.value:.4g} was chosen on these very images: "
-            "use it on others, and do not report F1 of these"
-        )
     if args.output:
         write(args, evaluation, comparison)
 
@@ -95,7 +101,7 @@ def write(args: argparse.Namespace, evaluation: Evaluation, comparison: dict | N
     paths = write_tables(args.output, evaluation, comparison)
     if args.score_threshold == "best":
         paths.append(write_threshold(args.output, evaluation))
-    with console.status("drawing the report"):
+    with console.status(Text("drawing the report")):
         paths.append(write_report(args.output / "report.html", evaluation, args.images, comparison))
     for path in paths:
         console.print(f"wrote {path}", soft_wrap=True)
@@ -115,22 +121,36 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--score-threshold", metavar="T", help="score from which cells are kept: number (0.5), best, or threshold.json"
     )
+    parser.add_argument(
+        "--compare-score-threshold", metavar="T", help="that of --compare; else the same rule or number"
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples for intervals; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
     parser.add_argument("--threads", type=int, default=2, help="threads that compute resamples")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.images and not args.images.is_dir():
+        parser.error(f"--images {args.images}: there is no such folder")
+    if args.images and not args.output:
+        parser.error("--images is for the pictures of the report: give --output too")
+    return args
 
 
 def main() -> None:
     """Command line."""
+    sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     args = parse()
     try:
+        if args.output:
+            args.output.mkdir(parents=True, exist_ok=True)
+            if not os.access(args.output, os.W_OK):
+                raise PermissionError(f"--output {args.output}: this folder cannot be written to")
         run(args)
     except (DatasetError, OSError) as error:
         print(f"eval_livecell.py: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit("eval_livecell.py: stopped; nothing half-written is left")
+        print("eval_livecell.py: stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

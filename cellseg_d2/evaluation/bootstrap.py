@@ -42,7 +42,7 @@ def compare(first: Metrics, second: Metrics, images: int, count: int, seed: int)
 
     Returns:
         metric -> ``first``, ``second``, ``difference`` (first - second), its ``interval``, and ``first_higher``: the
-        share of resamples in which the first is higher (ties count half).
+        share of resamples in which the first is higher (ties count half); NaN where there are no resamples.
     """
     once = np.ones((1, images))
     point = [metrics(once) for metrics in (first, second)]
@@ -53,12 +53,13 @@ def compare(first: Metrics, second: Metrics, images: int, count: int, seed: int)
         a, b = (float(values[name][0]) for values in point)
         differences = drawn[0][name] - drawn[1][name]
         differences = differences[np.isfinite(differences)]
-        higher = (differences > 0).mean() + (differences == 0).mean() / 2 if len(differences) else np.nan
+        sure = images > 1 and len(differences)
+        higher = (differences > 0).mean() + (differences == 0).mean() / 2 if sure else np.nan
         table[name] = {
             "first": a,
             "second": b,
             "difference": a - b,
-            "interval": list(_limits(differences)) if images > 1 else [np.nan, np.nan],
+            "interval": list(_limits(differences)) if sure else [np.nan, np.nan],
             "first_higher": float(higher),
         }
     return table

@@ -82,7 +82,8 @@ class Ranking:
             return _average_precision(image, flags, goals, lanes)[:, :, : len(block)]
 
         with ThreadPoolExecutor(threads) as pool:
-            return np.concatenate(list(pool.map(work, blocks)), axis=2).transpose(2, 0, 1)
+            parts = [np.zeros((*flags.shape[:2], 0)), *pool.map(work, blocks)]
+        return np.concatenate(parts, axis=2).transpose(2, 0, 1)
 
 
 def mean_or_nan(values: np.ndarray) -> float:

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .. import __version__
 from ..errors import DatasetError
 from . import bootstrap
 from .groups import GROUPINGS, group_labels
 from .instances import best_threshold, instance_sums
 from .metrics import UNITS, TaskMetrics
-from .notes import cap_notes, describe_missing
+from .notes import cap_notes, describe_missing, group_notes, threshold_note
+from .options import TASKS, Options, Threshold
 from .outcomes import Outcomes, error_budget, outcome_sums, outcomes
 from .per_image import per_image_table
 from .protocol import LIVECELL, Protocol
@@ -23,41 +25,7 @@ from .scoring import score_task
 from .semantic import pixel_sums
 from .tables import ObjectTable
 
-__all__ = ["Evaluation", "Options", "Threshold", "choose_threshold", "compare", "evaluate"]
-
-TASKS = ("segm", "bbox")
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A score from which results are kept, and where it comes from."""
-
-    value: float = 0.5
-    source: str = "the default"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to compute beside the protocol's own numbers.
-
-    Attributes:
-        threshold: score from which results are kept for F1, PQ, counts and errors.
-        by: groupings to score separately, see :mod:`.groups`.
-        column: key of the image entries that holds the cell type; None: LIVECell's file names do.
-        bootstrap: number of resamples for the 95 % intervals; 0: none.
-        seed: of the resamples.
-        threads: that compute resamples.
-        tasks: what to score; None: masks and boxes where both sides have masks, else boxes.
-    """
-
-    threshold: Threshold = Threshold()
-    by: tuple[str, ...] = ("cell_type",)
-    column: str | None = None
-    bootstrap: int = 1000
-    seed: int = 0
-    threads: int = 1
-    tasks: tuple[str, ...] | None = None
-
+__all__ = ["Evaluation", "Options", "Threshold", "choose_threshold", "compare", "evaluate", "with_notes"]
 
 DEFAULTS = Options()
 
@@ -116,8 +84,10 @@ def evaluate(
     metrics = _all_metrics(truth, tasks, labels, options, progress)
     budget = error_budget(truth.images, main.score, found)
     metrics["error_budget"] = budget.to_dict("records")
-    metrics["protocol"] = describe(truth, options, protocol)
-    notes += describe_missing(metrics, truth, main.score)
+    metrics["protocol"] = describe(truth, results, options, protocol)
+    notes += (
+        threshold_note(truth, options) + group_notes(labels, options) + describe_missing(metrics, truth, main.score)
+    )
     metrics["notes"] = notes
     table = per_image_table(truth, results, main, labels)
     return Evaluation(truth, results, options, protocol, tasks, found, budget, table, metrics, notes)
@@ -136,8 +106,8 @@ def choose_threshold(
     task = _tasks(truth, results, [])[0]
     value, f1 = best_threshold(score_task(truth.images, truth.objects, results, task, protocol))
     if math.isnan(value):
-        raise DatasetError(f"{truth.source}: no score threshold can be chosen without annotated cells and results")
-    return Threshold(value, f"highest F1 on {truth.source}"), 100 * f1
+        raise DatasetError(f"{results.source}: no result matches a cell, so that no score threshold can be chosen")
+    return Threshold(value, f"highest F1 on {truth.source}", truth.objects.digest), 100 * f1
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, dict[str, Any]]:
@@ -148,12 +118,18 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, dict[str, Any]]:
     table = {}
     for task in (task for task in first.tasks if task in second.tasks):
         metrics = [partial(e.tasks[task], threads=options.threads) for e in (first, second)]
-        table[task] = bootstrap.compare(*metrics, images, max(options.bootstrap, 1), options.seed)
+        table[task] = bootstrap.compare(*metrics, images, options.bootstrap, options.seed)
     return table
 
 
-def describe(truth: GroundTruth, options: Options, protocol: Protocol) -> dict[str, Any]:
-    """The protocol in words and numbers, as it goes into metrics.json and under every table."""
+def with_notes(evaluation: Evaluation, notes: list[str]) -> Evaluation:
+    """The evaluation with more notes."""
+    notes = [*evaluation.notes, *notes]
+    return replace(evaluation, notes=notes, metrics={**evaluation.metrics, "notes": notes})
+
+
+def describe(truth: GroundTruth, results: ObjectTable, options: Options, protocol: Protocol) -> dict[str, Any]:
+    """The protocol, and what was scored by it, in words and numbers: for metrics.json and under every table."""
     return {
         "name": "LIVECell" if protocol == LIVECELL else "custom",
         "class_agnostic": True,
@@ -162,12 +138,23 @@ def describe(truth: GroundTruth, options: Options, protocol: Protocol) -> dict[s
         "area_ranges": {name or "all": list(limits) for name, limits in protocol.area_ranges},
         "score_threshold": options.threshold.value,
         "score_threshold_source": options.threshold.source,
+        "score_threshold_on": "mask_score where results have it, else score; for masks and boxes alike",
         "ranking": "masks by mask_score where results have it, else by score; boxes by score",
         "units": UNITS,
-        "bootstrap": {"resamples": options.bootstrap, "over": "images", "interval": "95 % percentile"},
+        "bootstrap": {
+            "resamples": options.bootstrap,
+            "over": "images",
+            "interval": "95 % percentile",
+            "seed": options.seed,
+        },
         "backend": "fast",
         "images": len(truth.images),
         "cells": int((~truth.objects.crowd).sum()),
+        "ground_truth": truth.source,
+        "ground_truth_sha256": truth.objects.digest,
+        "results": results.source,
+        "results_sha256": results.digest,
+        "cellseg_d2": __version__,
     }
 
 
@@ -188,7 +175,7 @@ def _task_metrics(
     threshold = options.threshold.value
     sums = instance_sums(score, threshold)
     if task == "segm":
-        sums |= pixel_sums(truth.images, score.truth, score.results, score.results.scores >= threshold)
+        sums |= pixel_sums(truth.images, score.truth, score.results, score.results.confidence >= threshold)
     sums |= outcome_sums(score, outcomes(score, threshold))
     return TaskMetrics(score, sums)
 

@@ -29,11 +29,11 @@ def parse_name(file_name: str) -> Mapping[str, str]:
 
 
 def group_labels(images: ImageTable, by: str, column: str | None = None) -> list[str | None]:
-    """The group of each image, from the key ``column`` of its entry or from its LIVECell file name; None: in no group.
+    """The group of each image, from a key of its entry, else from its LIVECell file name; None: in no group.
 
     Args:
         by: one of :data:`GROUPINGS`.
-        column: a key of the ground truth's image entries; None: a key named ``by`` where there is one.
+        column: a key of the ground truth's image entries; None: the key named ``by``.
 
     Raises:
         DatasetError: no image has the column that was asked for.
@@ -42,6 +42,5 @@ def group_labels(images: ImageTable, by: str, column: str | None = None) -> list
         raise DatasetError(
             f"no image of the ground truth has the key {column!r}; there are {', '.join(images.columns) or 'none'}"
         )
-    if column or by in images.columns:
-        return [None if value is None else str(value) for value in images.columns[column or by]]
-    return [parse_name(name).get(by) for name in images.file_names]
+    given = images.columns.get(column or by, [None] * len(images))
+    return [parse_name(name).get(by) if value is None else str(value) for name, value in zip(images.file_names, given)]

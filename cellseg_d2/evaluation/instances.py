@@ -17,17 +17,18 @@ IOU = 0.5
 def kept_results(score: TaskScore, threshold: float) -> np.ndarray:
     """(D,) bool: results with a score of at least ``threshold`` that do not lie in a crowd."""
     at_half = score.matching.flags[0, score.protocol.iou_index(IOU)]
-    return (score.results.scores >= threshold) & ((at_half == TRUE) | (at_half == FALSE))
+    return (score.results.confidence >= threshold) & ((at_half == TRUE) | (at_half == FALSE))
 
 
 def best_threshold(score: TaskScore) -> tuple[float, float]:
     """The score threshold that gives the highest instance F1 at IoU .5 over all images, and that F1 in 0..1.
 
-    F1 = 2 TP / (results + objects). Where nothing can be scored, both are NaN.
+    F1 = 2 TP / (results + objects). Where no cell is found at any threshold, both are NaN.
     """
-    flags = score.ranking.flags[0, score.protocol.iou_index(IOU)]
-    scores, objects = score.ranking.scores, score.ranking.objects[0].sum()
-    if objects == 0 or not len(scores):
+    order = np.argsort(-score.results.confidence, kind="stable")
+    flags, scores = score.matching.flags[0, score.protocol.iou_index(IOU)][order], score.results.confidence[order]
+    objects = score.ranking.objects[0].sum()
+    if not (flags == TRUE).any():
         return float("nan"), float("nan")
     true, found = np.cumsum(flags == TRUE), np.cumsum((flags == TRUE) | (flags == FALSE))
     f1 = 2 * true / (found + objects)
@@ -51,7 +52,7 @@ def instance_sums(score: TaskScore, threshold: float) -> dict[str, np.ndarray]:
     keep = kept_results(score, threshold)
     objects = score.ranking.objects[0].astype(np.float64)
     # Per threshold: an ignored result is neither true nor false
-    chosen = score.results.scores >= threshold
+    chosen = score.results.confidence >= threshold
     flags = score.matching.flags[0]
     true = np.array([score.per_image((f == TRUE) & chosen, score.results) for f in flags])
     false = np.array([score.per_image((f == FALSE) & chosen, score.results) for f in flags])

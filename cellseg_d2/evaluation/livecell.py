@@ -13,7 +13,8 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 
 from ..files import write_json
-from .evaluate import Evaluation, Options, evaluate
+from .evaluate import Evaluation, evaluate
+from .options import TASKS, Options
 from .outputs import write_tables, write_threshold
 from .protocol import LIVECELL, Protocol
 from .reading import results_table
@@ -59,9 +60,11 @@ class LIVECellEvaluator(DatasetEvaluator):
         self._records = {record["image_id"]: record for record in dataset_dicts}
         used = {a["category_id"] for record in dataset_dicts for a in record.get("annotations", ())}
         self._category_ids = dict(category_ids) if category_ids is not None else {number: number for number in used}
+        if not tasks or not set(tasks) <= set(TASKS):
+            raise ValueError(f"tasks must be some of {', '.join(TASKS)}, not {tuple(tasks)}")
         self._tasks = tuple(tasks)
         self._protocol = protocol
-        self._options = replace(options, tasks=tuple(task for task in ("segm", "bbox") if task in tasks))
+        self._options = replace(options, tasks=tuple(task for task in TASKS if task in tasks))
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._name = name
         self.reset()
@@ -109,6 +112,10 @@ class LIVECellEvaluator(DatasetEvaluator):
             return OrderedDict()
         predictions = {image_id: results for part in gathered for image_id, results in part.items()}
         image_ids = [image_id for image_id in self._records if image_id in predictions]
+        if len(image_ids) < len(self._records):
+            logger.warning(
+                "%s: scored %d of %d images, those that were processed", self._name, len(image_ids), len(self._records)
+            )
         results = [result for image_id in image_ids for result in predictions[image_id]]
         if self._output_dir is not None:
             path = write_json(self._output_dir / "coco_instances_results.json", results)

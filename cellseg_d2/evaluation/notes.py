@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .curves import mean_or_nan
+from .options import Options
 from .protocol import Protocol
 from .reading import GroundTruth
 from .scoring import TaskScore, score_task
 from .tables import ObjectTable
 
-__all__ = ["cap_notes", "describe_missing", "why_missing"]
+__all__ = ["cap_notes", "comparison_notes", "describe_missing", "group_notes", "threshold_note", "why_missing"]
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
@@ -39,6 +43,46 @@ def cap_notes(truth: GroundTruth, results: ObjectTable, score: TaskScore, protoc
         f"{int(cut.sum())} lowest of their results do not count (without the cap AP would be {ap[1]:.2f} instead of "
         f"{ap[0]:.2f}, and recall {recall[1]:.2f} instead of {recall[0]:.2f})"
     )
+    return notes
+
+
+def threshold_note(truth: GroundTruth, options: Options) -> list[str]:
+    """That the score threshold was chosen on the images that are scored."""
+    if not options.threshold.digest or options.threshold.digest != truth.objects.digest:
+        return []
+    return [
+        f"score threshold {options.threshold.value:.4g} was chosen on these very images: use it on others, and do not "
+        "report F1, PQ, SEG, AJI, counts and errors of these"
+    ]
+
+
+def comparison_notes(first: "Evaluation", second: "Evaluation") -> list[str]:
+    """What to know of the second of two evaluations that are compared."""
+    name = second.results.source
+    notes = [f"{name}: {note}" for note in second.notes if note not in first.notes]
+    missing = [task for task in first.tasks if task not in second.tasks]
+    if missing:
+        notes.append(f"{name}: {', '.join(missing)} cannot be compared")
+    values = [evaluation.options.threshold.value for evaluation in (first, second)]
+    cut = f"{values[0]:.4g}" if values[0] == values[1] else f"{values[0]:.4g} and {values[1]:.4g}"
+    notes.append(
+        f"compared at score threshold {cut}: F1, PQ, SEG, AJI and counts also compare how the two score their results; "
+        "AP, AR and AFNR do not depend on it"
+    )
+    return notes
+
+
+def group_notes(labels: Mapping[str, list], options: Options) -> list[str]:
+    """How many images are in no group of a grouping that was asked for, or that other images are in."""
+    notes = []
+    for by, groups in labels.items():
+        lacking = sum(group is None for group in groups)
+        asked = by in options.by or by == "cell_type"
+        if lacking and asked and (lacking < len(groups) or by != "cell_type"):
+            words = by.replace("_", " ")
+            notes.append(
+                f"{lacking} of {len(groups)} images have no {words}, neither as a key nor in a LIVECell file name"
+            )
     return notes
 
 

@@ -2,48 +2,56 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..files import read_json
 from .curves import mean_or_nan
-from .evaluate import Evaluation
+from .evaluate import Evaluation, with_notes
 from .groups import group_labels
 from .protocol import Protocol
-from .tables import ObjectTable
+from .reading import GroundTruth
+from .runs import Runs
+from .tables import ImageTable, ObjectTable
 
 __all__ = ["coco_metrics", "with_pycocotools"]
 
 
 def coco_metrics(
-    truth: dict[str, Any], results: Sequence[dict[str, Any]], task: str, protocol: Protocol, image_ids: Sequence
+    truth: GroundTruth, results: ObjectTable, task: str, protocol: Protocol, members: np.ndarray
 ) -> dict[str, float]:
     """The protocol's metrics (percent, NaN where they do not exist) of some images, by pycocotools.
 
     Args:
-        truth: a COCO data set whose annotations all have ``bbox``, ``area`` and ``iscrowd``.
-        results: COCO results. For masks the box is left out, as pycocotools would size masks by it, and
-            ``mask_score`` ranks where there is one.
         task: "segm" or "bbox".
+        members: (I,) bool images that count.
     """
-    # Its matching reads the id 0 as "none"
-    numbered = [{**annotation, "id": n} for n, annotation in enumerate(truth["annotations"], start=1)]
-    rows = [_row(result, task) for result in results]
-    known = {category["id"] for category in truth["categories"]}
-    known |= {row["category_id"] for row in (*numbered, *rows)}
+    images, rank = truth.images, results.confidence if task == "segm" else results.scores
+    rows = [_rows(table, images, task) for table in (truth.objects, results)]
+    for row, score in zip(rows[1], rank.tolist()):
+        row["score"] = score
+    entries = [
+        {"id": i, "height": int(h), "width": int(w)} for i, h, w in zip(images.ids, images.heights, images.widths)
+    ]
+    categories = {row["category_id"] for part in rows for row in part}
+    tables = []
     with contextlib.redirect_stdout(io.StringIO()):  # it prints
-        dataset = COCO()
-        dataset.dataset = {**truth, "annotations": numbered, "categories": [{"id": n} for n in sorted(known)]}
-        dataset.createIndex()
-        found = dataset.loadRes(rows) if rows else COCO()
-        evaluation = COCOeval(dataset, found, task)
-        evaluation.params.imgIds = list(image_ids)
+        for part in rows:
+            coco = COCO()
+            coco.dataset = {
+                "images": entries,
+                "annotations": part,
+                "categories": [{"id": n} for n in sorted(categories)],
+            }
+            coco.createIndex()
+            tables.append(coco)
+        evaluation = COCOeval(*tables, task)
+        evaluation.params.imgIds = [image_id for image_id, inside in zip(images.ids, members) if inside]
         evaluation.params.useCats = 0
         evaluation.params.maxDets = list(protocol.max_dets)
         evaluation.params.iouThrs = np.array(protocol.iou_thresholds)
@@ -52,6 +60,29 @@ def coco_metrics(
         evaluation.evaluate()
         evaluation.accumulate()
     return read_arrays(evaluation.eval["precision"], evaluation.eval["recall"], task, protocol)
+
+
+def _rows(table: ObjectTable, images: ImageTable, task: str) -> list[dict[str, Any]]:
+    """COCO annotations of a table, ids from 1 on (pycocotools reads the id 0 as "no match"), sized for the task."""
+    sizes = table.boxes[:, 2] * table.boxes[:, 3] if task == "bbox" else table.masks.areas().astype(np.float64)
+    areas = np.where(np.isnan(table.areas), sizes, table.areas).tolist()
+    rows = []
+    for n, (image, category, box, crowd) in enumerate(
+        zip(table.image.tolist(), table.category.tolist(), table.boxes.tolist(), table.crowd.tolist())
+    ):
+        row = {"id": n + 1, "image_id": images.ids[image], "category_id": category, "bbox": box, "area": areas[n]}
+        if task == "segm":
+            row["segmentation"] = _rle(table.masks, n, int(images.heights[image]), int(images.widths[image]))
+        rows.append({**row, "iscrowd": int(crowd)})
+    return rows
+
+
+def _rle(masks: Runs, n: int, height: int, width: int) -> dict[str, Any]:
+    """Mask n as pycocotools' compressed run lengths."""
+    part = slice(masks.offsets[n], masks.offsets[n + 1])
+    bounds = np.stack([masks.begin[part], masks.end[part]], axis=1).astype(np.int64).ravel()
+    lengths = np.diff(np.concatenate([[0], bounds, [height * width]]))
+    return mask_util.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)
 
 
 def read_arrays(precision: np.ndarray, recall: np.ndarray, task: str, protocol: Protocol) -> dict[str, float]:
@@ -72,59 +103,36 @@ def read_arrays(precision: np.ndarray, recall: np.ndarray, task: str, protocol: 
     return metrics
 
 
-def with_pycocotools(
-    evaluation: Evaluation,
-    truth: str | Path,
-    results: str | Path,
-    progress: Callable[[str], None] = lambda step: None,
-) -> Evaluation:
-    """The evaluation with AP, AR and AFNR (overall and by group) as pycocotools computes them from the same files."""
-    content, rows = read_json(truth), read_json(results)
-    rows = rows["annotations"] if isinstance(rows, dict) else rows
-    for row, box in zip(rows, evaluation.results.boxes.tolist()):
-        row["bbox"] = row.get("bbox") or box
-    content["annotations"] = _complete(content["annotations"], evaluation.truth.objects)
+def with_pycocotools(evaluation: Evaluation, progress: Callable[[str], None] = lambda step: None) -> Evaluation:
+    """The evaluation with AP, AR and AFNR (overall and by group) as pycocotools computes them from the same objects.
+
+    Intervals, the rows of single images and all else stay as they are.
+    """
+    truth, results, protocol = evaluation.truth, evaluation.results, evaluation.protocol
     metrics = {**evaluation.metrics, "protocol": {**evaluation.metrics["protocol"], "backend": "pycocotools"}}
-    images, largest = evaluation.truth.images, 0.0
+    largest = 0.0
     for task in evaluation.tasks:
-        progress(f"pycocotools on all images, {task}: about 1 s for each image of 300 cells")
-        exact = coco_metrics(content, rows, task, evaluation.protocol, images.ids)
-        shifts = [abs(exact[name] - metrics[task][name]) for name in exact if exact[name] == exact[name]]
-        largest = max([largest, *shifts])
+        progress(f"pycocotools on all images, {task}: some seconds for each image of 300 cells")
+        exact = coco_metrics(truth, results, task, protocol, np.ones(len(truth.images), bool))
+        largest = max(
+            [largest, *(abs(exact[name] - metrics[task][name]) for name in exact if exact[name] == exact[name])]
+        )
         metrics[task] = {**metrics[task], **exact}
     for key in [key for key in metrics if key.startswith("by_")]:
         by = key.removeprefix("by_")
-        labels = group_labels(images, by, evaluation.options.column if by == "cell_type" else None)
+        labels = group_labels(truth.images, by, evaluation.options.column if by == "cell_type" else None)
         for group, row in metrics[key].items():
-            members = [image_id for image_id, label in zip(images.ids, labels) if label == group]
+            members = np.array([label == group for label in labels])
             for task in evaluation.tasks:
                 progress(f"pycocotools on {group}, {task}")
-                row[task] = {**row[task], **coco_metrics(content, rows, task, evaluation.protocol, members)}
+                row[task] = {**row[task], **coco_metrics(truth, results, task, protocol, members)}
             first = row[next(iter(evaluation.tasks))]
             row |= {name: first[name] for name in ("AP", "AFNR") if name in first}
-    note = f"AP, AR and AFNR are pycocotools' own; the fast backend's differ by {largest:.1e} at most"
-    notes = [*evaluation.notes, note]
-    return replace(evaluation, metrics={**metrics, "notes": notes}, notes=notes)
-
-
-def _complete(annotations: Any, table: ObjectTable) -> list[dict[str, Any]]:
-    """The annotations as a list, with the boxes and areas that a file may leave out."""
-    annotations = list(annotations.values()) if isinstance(annotations, dict) else annotations
-    sizes = table.boxes[:, 2] * table.boxes[:, 3] if table.masks is None else table.masks.areas().astype(np.float64)
-    areas = np.where(np.isnan(table.areas), sizes, table.areas).tolist()
-    return [
-        {**annotation, "bbox": box, "area": area, "iscrowd": int(crowd)}
-        for annotation, box, area, crowd in zip(annotations, table.boxes.tolist(), areas, table.crowd)
-    ]
-
-
-def _row(result: dict[str, Any], task: str) -> dict[str, Any]:
-    """A fresh result of one task."""
-    if task == "bbox":
-        return {key: result[key] for key in ("image_id", "category_id", "bbox", "score")}
-    row = {key: result[key] for key in ("image_id", "category_id", "segmentation")}
-    mask_score = result.get("mask_score")
-    return {**row, "score": result["score"] if mask_score is None else mask_score}
+    note = (
+        f"AP, AR and AFNR are pycocotools' own (the fast backend's differ by {largest:.1e} at most); intervals, single "
+        "images and all else are the fast backend's"
+    )
+    return with_notes(replace(evaluation, metrics=metrics), [note])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -37,6 +37,7 @@ def write_threshold(folder: str | Path, evaluation: Evaluation) -> Path | None:
         "score_threshold": value,
         "instance_F1_50": 100 * f1,
         "chosen_on": evaluation.truth.source,
+        "chosen_on_sha256": evaluation.truth.objects.digest,
         "images": len(evaluation.truth.images),
     }
     return write_json(Path(folder) / "threshold.json", content, indent=2)
@@ -50,7 +51,8 @@ def read_threshold(path: str | Path) -> Threshold:
     """
     content = read_json(path)
     value = content.get("score_threshold") if isinstance(content, dict) else None
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         shown = json.dumps(content)[:60]
         raise DatasetError(f"{path}: no 'score_threshold' in this file ({shown} ...); give one that was written here")
-    return Threshold(float(value), f"{path}, chosen on {content.get('chosen_on', 'unknown images')}")
+    chosen_on, digest = content.get("chosen_on", "unknown images"), content.get("chosen_on_sha256", "")
+    return Threshold(float(value), f"{path}, chosen on {chosen_on}", str(digest))

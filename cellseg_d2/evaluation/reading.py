@@ -1,12 +1,15 @@
 """COCO ground truth and COCO results from JSON files to tables: typed, fast, with errors that name the entry."""
 
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from ..errors import DatasetError
 from ..files import parse_json, read_bytes
@@ -15,7 +18,8 @@ from .tables import ImageTable, ObjectTable, image_table, object_table
 
 __all__ = ["GroundTruth", "read_ground_truth", "read_results", "results_table"]
 
-Id = int | str
+Id = int | str | float  # pandas writes 1.0 for 1
+Category = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 _NEEDS = {
     "annotations": "an annotation needs id, image_id, category_id, and a segmentation or bbox",
     "results": "a result needs image_id, category_id, score, and a segmentation or bbox",
@@ -25,7 +29,7 @@ _NEEDS = {
 class _Annotation(msgspec.Struct, gc=False):
     id: Id
     image_id: Id
-    category_id: int
+    category_id: Category
     bbox: tuple[float, float, float, float] | None = None
     area: float | None = None
     iscrowd: int | bool | None = 0
@@ -34,7 +38,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 class _Result(msgspec.Struct, gc=False):
     image_id: Id
-    category_id: int
+    category_id: Category
     score: float
     mask_score: float | None = None
     bbox: tuple[float, float, float, float] | None = None
@@ -70,17 +74,14 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     Raises:
         DatasetError: the file is damaged, no COCO data set, or has an entry that cannot be used; says which.
     """
-    content = _decode(path, _Truth, "annotations")
+    content, digest = _decode(path, _Truth, "annotations")
     images = content.images if isinstance(content.images, list) else list(content.images.values())
     table = image_table(images, str(path))
     rows = content.annotations if isinstance(content.annotations, list) else list(content.annotations.values())
-    seen: set = set()
-    for row in rows:
-        if row.id in seen:
-            raise DatasetError(
-                f"{path}: annotation id {row.id!r} is used more than once; give every annotation its own"
-            )
-        seen.add(row.id)
+    ids = [row.id for row in rows]
+    if len(set(ids)) < len(ids):
+        doubled = Counter(ids).most_common(1)[0][0]
+        raise DatasetError(f"{path}: annotation id {doubled!r} is used more than once; give every annotation its own")
 
     def where(n: int) -> str:
         return f"{path}: annotation {rows[n].id!r}"
@@ -95,8 +96,16 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
         areas=[row.area for row in rows],
         crowd=[bool(row.iscrowd) for row in rows],
     )
-    categories = frozenset(category["id"] for category in content.categories if "id" in category)
-    return GroundTruth(str(path), table, objects, categories)
+    categories = frozenset(c["id"] for c in content.categories if isinstance(c.get("id"), int))
+    return GroundTruth(str(path), table, _noted(objects, str(path), digest), categories)
+
+
+def _noted(objects: ObjectTable, source: str, digest: str) -> ObjectTable:
+    """The annotations with their source, and a note of those that no range of areas holds."""
+    huge, notes = int((objects.areas > 1e10).sum()), objects.notes
+    if huge:
+        notes += (f"{huge} annotations have an area above 1e10 pixels and count nowhere, as in pycocotools",)
+    return replace(objects, notes=notes, source=source, digest=digest)
 
 
 def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
@@ -108,9 +117,9 @@ def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
     Raises:
         DatasetError: the file is damaged, or has an entry that cannot be used; says which.
     """
-    content = _decode(path, list[_Result] | _Results, "results")
+    content, digest = _decode(path, list[_Result] | _Results, "results")
     rows = content if isinstance(content, list) else content.annotations
-    return results_table(rows, truth, str(path))
+    return replace(results_table(rows, truth, str(path)), digest=digest)
 
 
 def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> ObjectTable:
@@ -132,28 +141,34 @@ def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> Objec
         mask_scores=[row.mask_score for row in rows],
     )
     notes = list(table.notes)
-    if not rows:
+    if not rows and not truth.objects.crowd.all():
         notes.append(f"{source} has no results: AP, recall and F1 are 0")
-    strange = [n for n, row in enumerate(rows) if row.category_id not in truth.categories]
-    if strange and truth.categories:
+    strange = np.flatnonzero(~np.isin(table.category, list(truth.categories)))
+    if len(strange) and truth.categories:
         notes.append(
             f"{len(strange)} results have a category that {truth.source} lacks (first: {where(strange[0])} has "
             f"{rows[strange[0]].category_id}); they count, as the protocol does not look at categories"
         )
-    outside = [n for n, row in enumerate(rows) if not 0 <= row.score <= 1]
-    if outside:
+    extremes = np.minimum(table.scores, table.confidence), np.maximum(table.scores, table.confidence)
+    outside = np.flatnonzero((extremes[0] < 0) | (extremes[1] > 1))
+    if len(outside):
         notes.append(
-            f"{len(outside)} scores lie outside 0..1 (first: {where(outside[0])} has {rows[outside[0]].score:g}); "
+            f"{len(outside)} scores lie outside 0..1 (first: {where(outside[0])} has {_outside(rows[outside[0]]):g}); "
             "they rank as they are, but a score threshold means something else for them"
         )
-    return replace(table, notes=tuple(notes))
+    return replace(table, notes=tuple(notes), source=source)
 
 
-def _decode(path: str | Path, kind: Any, table: str) -> Any:
-    """The typed content of a JSON file."""
-    raw = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+def _outside(row: _Result) -> float:
+    """The score of a result that lies outside 0..1."""
+    return row.score if not 0 <= row.score <= 1 else row.mask_score
+
+
+def _decode(path: str | Path, kind: Any, table: str) -> tuple[Any, str]:
+    """The typed content of a JSON file, and the SHA-256 of its (unpacked) bytes."""
+    raw = read_bytes(path)
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=kind), hashlib.sha256(raw).hexdigest()
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").lstrip(".")
@@ -161,6 +176,8 @@ def _decode(path: str | Path, kind: Any, table: str) -> Any:
             what = "a COCO data set" if table == "annotations" else "a list of COCO results"
             raise DatasetError(f"{path}: this is not {what}: {reason}") from None
         raise DatasetError(f"{path}: {table if place[0] == '[' else ''}{place}: {reason}; {_NEEDS[table]}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: lists in lists without end; this is no COCO file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _explain(path, parse_json(path, raw), table)
         raise DatasetError(f"{path}: not valid JSON: {error}") from None
@@ -168,12 +185,21 @@ def _decode(path: str | Path, kind: Any, table: str) -> Any:
 
 def _explain(path: str | Path, content: Any, table: str) -> None:
     """Python reads NaN and Infinity, which JSON does not know: say which entry has them."""
-    rows = content.get("annotations", ()) if isinstance(content, dict) else content
-    for n, row in enumerate(rows.values() if isinstance(rows, dict) else rows):
-        for key, value in row.items() if isinstance(row, dict) else ():
-            numbers = value if isinstance(value, list) else [value]
-            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-                name = f"{table}[{n}] (image {row.get('image_id')!r})"
-                raise DatasetError(
-                    f"{path}: {name} has {key} {value}, which is no number: the model's output was not finite there"
-                )
+    tables = content if isinstance(content, dict) else {table: content}
+    for name, rows in tables.items():
+        rows = rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list) else ()
+        for n, row in enumerate(rows):
+            for key, value in row.items() if isinstance(row, dict) else ():
+                if not _all_finite(value):
+                    where = f"{name}[{n}] (image {row.get('image_id', row.get('id'))!r})"
+                    shown = value if isinstance(value, float) or len(str(value)) < 60 else "numbers"
+                    raise DatasetError(
+                        f"{path}: {where} has {key} {shown}: NaN or infinite; the output was not finite there"
+                    )
+
+
+def _all_finite(value: Any) -> bool:
+    """No number in nested lists and objects is NaN or infinite."""
+    if isinstance(value, dict | list):
+        return all(map(_all_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -60,12 +60,13 @@ def ground_truth(records: Sequence[Mapping[str, Any]], category_ids: Mapping[int
 
     Args:
         records: with ``image_id``, ``file_name``, ``height``, ``width`` and (where there are any) ``annotations``.
-        category_ids: contiguous class number -> category id of the data set.
+        category_ids: contiguous class number -> category id of the data set; others keep their number.
         source: name of the data set, for messages.
     """
     entries = [
-        {"id": r["image_id"], "file_name": r.get("file_name", "?"), "height": r["height"], "width": r["width"]}
-        for r in records
+        {key: value for key, value in record.items() if isinstance(value, str | int | float)}
+        | {"id": record["image_id"], "file_name": record.get("file_name", "?")}
+        for record in records
     ]
     images = image_table(entries, source)
     rows = [(record["image_id"], a) for record in records for a in record.get("annotations", ())]
@@ -73,7 +74,7 @@ def ground_truth(records: Sequence[Mapping[str, Any]], category_ids: Mapping[int
         images,
         lambda n: f"{source}: annotation {n} (image {rows[n][0]!r})",
         image_ids=[image_id for image_id, _ in rows],
-        categories=[category_ids[a["category_id"]] for _, a in rows],
+        categories=[category_ids.get(a["category_id"], a["category_id"]) for _, a in rows],
         boxes=[BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYWH_ABS) for _, a in rows],
         segmentations=[a.get("segmentation") for _, a in rows],
         areas=[a.get("area") for _, a in rows],

@@ -1,7 +1,7 @@
 """COCO segmentations of every kind, as JSON text or as Python objects, to masks: thousands in a few calls."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -13,11 +13,14 @@ from .runs import Runs, concatenate, decode_counts
 __all__ = ["RunLengths", "to_runs"]
 
 
+Length = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
 class RunLengths(msgspec.Struct, gc=False):
     """COCO's run lengths: text (compressed) or a list of numbers."""
 
-    size: tuple[int, int]
-    counts: str | list[int]
+    size: tuple[Length, Length]
+    counts: str | list[Length]
 
 
 _decoder = msgspec.json.Decoder(RunLengths)

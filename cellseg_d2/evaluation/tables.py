@@ -1,7 +1,9 @@
 """The tables that scoring works on: images, annotated objects, predicted objects. Columns, no row objects."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,8 @@ class ObjectTable:
         mask_scores: (N,) float64; NaN where there is none.
         masks: empty where an object has none; None where no object has one.
         notes: what a reader of the scores should know of these objects, in words.
+        source: the file or data set they come from.
+        digest: SHA-256 of that file; empty where there is none.
     """
 
     image: np.ndarray
@@ -59,9 +63,16 @@ class ObjectTable:
     mask_scores: np.ndarray
     masks: Runs | None
     notes: tuple[str, ...] = ()
+    source: str = ""
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) float64: ``mask_score`` where there is one, else ``score``: what a score threshold is compared with."""
+        return np.where(np.isnan(self.mask_scores), self.scores, self.mask_scores)
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,8 @@ class Objects:
         rows: (N,) int64 places in the table they come from.
         starts: (I + 1,) int64; the objects of image i are those from ``starts[i]`` up to ``starts[i + 1]``.
         boxes: (N, 4) float64; of masks those around the pixels, whatever boxes came with them.
-        areas, crowd, scores: as in the table, areas being those by which the task bins sizes.
+        areas, crowd, confidence: as in the table, areas being those by which the task bins sizes.
+        scores: by which the task ranks.
         masks: None for boxes.
     """
 
@@ -82,6 +94,7 @@ class Objects:
     areas: np.ndarray
     crowd: np.ndarray
     scores: np.ndarray
+    confidence: np.ndarray
     masks: Runs | None
 
     def __len__(self) -> int:
@@ -109,13 +122,17 @@ def image_table(entries: Sequence[Mapping[str, Any]], source: str) -> ImageTable
         if missing:
             raise DatasetError(f"{source}: images[{index}] has no {', '.join(map(repr, missing))}")
         for key in ("height", "width"):
-            if not isinstance(entry[key], int | float) or entry[key] < 1 or entry[key] != int(entry[key]):
+            if not isinstance(entry[key], int | float) or not 1 <= entry[key] < 2**31 or entry[key] != int(entry[key]):
                 raise DatasetError(f"{source}: image {entry['file_name']} has {key} {entry[key]!r}")
+        if entry["height"] * entry["width"] >= 2**31:
+            raise DatasetError(f"{source}: image {entry['file_name']} has 2^31 pixels or more: cut it into tiles")
+        if not isinstance(entry["id"], int | float | str):
+            raise DatasetError(f"{source}: images[{index}] has id {entry['id']!r}; use a number or text")
     ids = [entry["id"] for entry in entries]
     if len(set(ids)) < len(ids):
-        doubled = next(i for i in ids if ids.count(i) > 1)
+        doubled = Counter(ids).most_common(1)[0][0]
         raise DatasetError(f"{source}: image id {doubled!r} is used more than once; give every image its own id")
-    if len({type(i) for i in ids}) > 1:
+    if len({isinstance(i, str) for i in ids}) > 1:
         raise DatasetError(f"{source}: some image ids are numbers and some are text; use one kind")
     entries = sorted(entries, key=lambda entry: entry["id"])
     keys = {key for entry in entries for key in entry} - {"id", "file_name", "height", "width"}
@@ -148,7 +165,7 @@ def object_table(
             neither box nor mask, or a score or box is not a finite number.
     """
     known = {image_id: place for place, image_id in enumerate(images.ids)}
-    image = np.fromiter((known.get(i, -1) for i in image_ids), np.int64, len(image_ids))
+    image = np.fromiter(map(known.get, image_ids, repeat(-1)), np.int64, len(image_ids))
     for n in np.flatnonzero(image < 0)[:1]:
         raise DatasetError(
             f"{where(n)}: there is no image with id {image_ids[n]!r} in the ground truth "
@@ -162,9 +179,13 @@ def object_table(
             if given[name] is not None and given[name][n] is not None:
                 raise DatasetError(f"{where(n)} has {name} {values[n]}; scores must be finite numbers")
     masks, has_mask, notes = to_runs(segmentations, images.heights[image], images.widths[image], where)
-    table_boxes = np.array([box if box is not None else (np.nan,) * 4 for box in boxes], dtype=np.float64)
-    table_boxes = table_boxes.reshape(-1, 4)
-    no_box = np.fromiter((box is None for box in boxes), bool, len(boxes))
+    table_areas = _floats(areas, len(image))
+    for n in np.flatnonzero(table_areas < 0)[:1]:
+        raise DatasetError(f"{where(n)} has area {table_areas[n]:g}; areas cannot be negative")
+    no_box = np.array([box is None for box in boxes], dtype=bool)
+    if no_box.any():
+        boxes = [(np.nan,) * 4 if box is None else box for box in boxes]
+    table_boxes = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
     for n in np.flatnonzero(no_box & ~has_mask)[:1]:
         raise DatasetError(f"{where(n)} has neither a 'bbox' nor a 'segmentation'")
     for n in np.flatnonzero(~np.isfinite(table_boxes).all(axis=1) & ~no_box)[:1]:
@@ -175,7 +196,7 @@ def object_table(
         image,
         np.asarray(categories, dtype=np.int64),
         table_boxes,
-        _floats(areas, len(image)),
+        table_areas,
         np.zeros(len(image), bool) if crowd is None else np.asarray(crowd, dtype=bool),
         columns["score"],
         columns["mask_score"],
@@ -187,14 +208,12 @@ def object_table(
 def ranked(table: ObjectTable, images: ImageTable, task: str, limit: int | None = None) -> Objects:
     """The objects of one task in pycocotools' order.
 
-    Annotations: by image and category. Results: by image, then from the highest score down (masks by ``mask_score``
-    where there is one), equal scores by category; at most ``limit`` an image. Results of masks are sized by the mask,
-    those of boxes by the box; annotations by their annotated area (by mask or box where they have none).
+    Annotations (``limit`` None): by image and category. Results: by image, then from the highest score down (masks by
+    ``mask_score`` where there is one), equal scores by category; at most ``limit`` an image. Results of masks are sized
+    by the mask, those of boxes by the box; annotations by their annotated area (by mask or box where they have none).
     """
-    is_truth = bool(np.isnan(table.scores).all())
-    scores = table.scores
-    if task == "segm" and not is_truth:
-        scores = np.where(np.isnan(table.mask_scores), scores, table.mask_scores)
+    is_truth = limit is None  # results always have one
+    scores = table.confidence if task == "segm" else table.scores
     keys = (table.category, table.image) if is_truth else (table.category, -scores, table.image)
     rows = np.lexsort(keys)
     counts = np.bincount(table.image, minlength=len(images))
@@ -208,11 +227,9 @@ def ranked(table: ObjectTable, images: ImageTable, task: str, limit: int | None 
     areas = boxes[:, 2] * boxes[:, 3] if masks is None else masks.areas().astype(np.float64)
     if is_truth:
         areas = np.where(np.isnan(table.areas[rows]), areas, table.areas[rows])
-    return Objects(rows, starts, boxes, areas, table.crowd[rows], scores[rows], masks)
+    return Objects(rows, starts, boxes, areas, table.crowd[rows], scores[rows], table.confidence[rows], masks)
 
 
 def _floats(values: Sequence[float | None] | None, count: int) -> np.ndarray:
     """(N,) float64; None is NaN."""
-    if values is None:
-        return np.full(count, np.nan)
-    return np.fromiter((np.nan if value is None else value for value in values), np.float64, count)
+    return np.full(count, np.nan) if values is None else np.array(values, dtype=np.float64)

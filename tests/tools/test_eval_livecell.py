@@ -1,6 +1,7 @@
 """The command line as a user runs it: files in, table and files out, one line and status 2 for unusable input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def files(tmp_path_factory):
     ]  # fmt: skip
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}
     (folder / "gt.json").write_text(json.dumps(truth))
+    (folder / "others.json").write_text(json.dumps(truth, indent=1))  # stands for other images
     for name, moved in (("perfect", 0), ("moved", 4)):
         rows = [
             {"image_id": i, "category_id": 1, "score": 0.9 - 0.01 * n, "bbox": [x, y, s, s],
@@ -51,9 +53,10 @@ def files(tmp_path_factory):
     return folder
 
 
-def run(files, *arguments, pred="moved"):
-    command = [sys.executable, TOOL, "--gt", files / "gt.json", "--pred", files / f"{pred}.json", *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+def run(files, *arguments, pred="moved", gt="gt", **environment):
+    command = [sys.executable, TOOL, "--gt", files / f"{gt}.json", "--pred", files / f"{pred}.json", *arguments]
+    environment = {**os.environ, **environment}
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +96,68 @@ def test_tables_are_whole(scored):
 def test_the_terminal_shows_scores_groups_and_reasons(scored):
     said = scored[0]
     for words in ("AFNR", "BV2", "no annotated large cell", "chosen on these very images", "paired over images"):
-        assert words in said.replace("\n", " "), words
+        assert words in " ".join(said.split()), words
     assert all(len(line) <= 80 for line in said.splitlines() if "wrote" not in line)
 
 
 def test_a_chosen_threshold_is_used_on_other_images(files, scored):
     chosen = json.loads((scored[1] / "threshold.json").read_text())
     assert chosen["score_threshold"] == pytest.approx(0.87) and chosen["instance_F1_50"] == pytest.approx(100)
-    done = run(files, "--score-threshold", scored[1] / "threshold.json", "--bootstrap", 0, "--output", files / "again")
+    options = ("--score-threshold", scored[1] / "threshold.json", "--bootstrap", 0, "--output", files / "again")
+    done = run(files, *options, gt="others")
     protocol = json.loads((files / "again" / "metrics.json").read_text())["protocol"]
     assert done.returncode == 0 and "chosen on these very images" not in done.stdout
     assert protocol["score_threshold"] == chosen["score_threshold"]
     assert "threshold.json" in protocol["score_threshold_source"]
+
+
+def test_a_threshold_that_was_chosen_on_these_images_is_never_silent(files, scored):
+    notes = json.loads((scored[1] / "metrics.json").read_text())["notes"]
+    assert any("chosen on these very images" in note for note in notes)
+    done = run(files, "--score-threshold", scored[1] / "threshold.json", "--bootstrap", 0)
+    assert "chosen on these very images" in " ".join(done.stdout.split())
+
+
+def test_one_image_on_a_narrow_terminal_that_knows_ascii_only(files):
+    truth = json.loads((files / "gt.json").read_text())
+    truth["images"] = truth["images"][:1] + [{**truth["images"][1], "id": 8, "cell_type": "[/odd]"}]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == 0]
+    (files / "one.json").write_text(json.dumps(truth))
+    rows = json.loads((files / "perfect.json").read_text())
+    (files / "one_pred.json").write_text(json.dumps([row for row in rows if row["image_id"] == 0]))
+    done = run(files, pred="one_pred", gt="one", PYTHONIOENCODING="ascii", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.strip("|").split()[:1] == ["AP"])
+    assert row.replace("|", " ").split()[1] == "100.00" and "[/odd]" in done.stdout
+
+
+def test_a_comparison_without_resamples_has_no_interval(files):
+    done = run(files, "--bootstrap", 0, "--compare", files / "perfect.json", "--output", files / "compared")
+    assert done.returncode == 0, done.stderr
+    row = json.loads((files / "compared" / "metrics.json").read_text())["comparison"]["segm"]["AP"]
+    assert row["difference"] < 0 and row["interval"] == [None, None] and row["first_higher"] is None
+
+
+def test_a_comparison_says_what_is_odd_about_the_other_file(files):
+    (files / "empty.json").write_text("[]")
+    done = run(files, "--bootstrap", 0, "--compare", files / "empty.json")
+    assert "has no results" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--score-threshold", "abc"), "neither a number, nor best"),
+        (("--score-threshold", "nan"), "give a finite number"),
+        (("--bootstrap", "-5"), "bootstrap must be 0 or at least 2"),
+        (("--threads", "0"), "threads must be at least 1"),
+        (("--images", "nowhere"), "no such folder"),
+        (("--cell-type-key", "kind"), "no image of the ground truth has the key 'kind'"),
+    ],
+)
+def test_options_that_make_no_sense(files, options, message):
+    done = run(files, *options)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_pycocotools_gives_the_same_numbers(files, scored):

@@ -7,9 +7,9 @@ from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ..evaluate import Evaluation
-from ..notes import why_missing
 
 __all__ = ["comparison_table", "render"]
 
@@ -38,11 +38,11 @@ def render(evaluation: Evaluation) -> RenderableType:
         f"{protocol['name']} protocol: class-agnostic, up to {limits} detections an image, IoU .50 to .95; percent. "
         f"{protocol['images']} images, {protocol['cells']} annotated cells."
     )
-    parts: list[RenderableType] = [Padding(words, (1, 0, 0, 0)), _scores(evaluation)]
+    parts: list[RenderableType] = [Padding(Text(words), (1, 0, 0, 0)), _scores(evaluation)]
     groupings = [key for key in metrics if key.startswith("by_") and metrics[key]]
     parts += [_groups(key.removeprefix("by_"), metrics[key]) for key in groupings]
     parts.append(_budget(evaluation))
-    parts += [Padding(f"note: {note}", (0, 0, 0, 0)) for note in evaluation.notes]
+    parts += [Text(f"note: {note}") for note in evaluation.notes]
     return Group(*parts)
 
 
@@ -55,18 +55,18 @@ def comparison_table(comparison: Mapping[str, Mapping[str, Any]], other: str) ->
         for name in (name for name in COMPARED if name in values):
             row = values[name]
             higher = "–" if row["first_higher"] != row["first_higher"] else f"{100 * row['first_higher']:.0f} %"
-            numbers = (number(row["first"]), number(row["second"]), f"{row['difference']:+.2f}")
+            numbers = (number(row["first"]), number(row["second"]), number(row["difference"], sign="+"))
             table.add_row(f"{TASKS[task]} {name.removeprefix('instance_')}", *numbers, span(row["interval"]), higher)
     return table
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float, sign: str = "") -> str:
     """A value, or a dash where there is none.
 
     >>> number(float("nan"))
     '–'
     """
-    return "–" if value != value else f"{value:.{digits}f}"
+    return "–" if value != value else f"{value:{sign}.2f}"
 
 
 def span(interval: Any) -> str:
@@ -96,15 +96,13 @@ def _scores(evaluation: Evaluation) -> Table:
     for label, group in (("", names), (f"kept from score {source.value:.3g}", AT_THRESHOLD)):
         if label:
             table.add_section()
-            table.add_row(f"[italic]{label}", *[""] * 2 * len(tasks))
+            table.add_row(Text(label, style="italic"), *[""] * 2 * len(tasks))
         for name, words in group.items():
             cells = []
             for task in tasks:
                 value = evaluation.metrics[task].get(name)
                 limits = evaluation.metrics["intervals"][task].get(name)
                 cells += ["", ""] if value is None else [number(value), span(limits)]
-                if value is not None and value != value:
-                    cells[-1] = why_missing(name)
             table.add_row(words, *cells)
     return table
 
@@ -123,14 +121,14 @@ def _groups(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
 def _budget(evaluation: Evaluation) -> Table:
     """What became of the annotated cells, in percent of each bin."""
     outcomes = ("found", "merged", "split", "inaccurate", "missed")
-    table = _table(title="what became of the annotated cells, percent; false: predicted cells on nothing")
+    table = _table(title="what became of the annotated cells, percent; false: results on none of them")
     for column in ("", "cells", *outcomes, "false", "AP"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     before = "all"
     for row in evaluation.budget.to_dict("records"):
         if row["by"] != before:
             table.add_section()
-            table.add_row(f"[italic]{_BINS[row['by']]}")
+            table.add_row(Text(_BINS[row["by"]], style="italic"))
             before = row["by"]
         shares = [f"{100 * row[name] / row['cells']:.1f}" if row["cells"] else "–" for name in outcomes]
         table.add_row(row["bin"], str(row["cells"]), *shares, str(row["false"]), number(row["AP"]))
