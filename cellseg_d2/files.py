@@ -1,6 +1,7 @@
 """Files: read with errors that say what is wrong, written so that a crash leaves the old file or the new one."""
 
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 from .errors import DatasetError, MissingDataError
 
-__all__ = ["atomic_write", "finite_or_none", "parse_json", "read_bytes", "read_json", "write_json"]
+__all__ = ["atomic_write", "finite_or_none", "parse_json", "read_bytes", "read_json", "sha256", "write_json"]
 
 
 def atomic_write(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
@@ -70,6 +71,14 @@ def read_bytes(path: str | Path) -> bytes:
         return gzip.decompress(raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{path}: this gzip file breaks off or is damaged ({error}); copy it again") from None
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file in hexadecimal, as ``sha256sum`` prints it; empty where there is no such file."""
+    if not Path(path).is_file():
+        return ""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: str | Path) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import __version__
 from ..errors import DatasetError
+from ..files import sha256
 from . import bootstrap
 from .groups import GROUPINGS, group_labels
 from .instances import best_threshold, instance_sums
@@ -86,7 +87,9 @@ def evaluate(
     metrics["error_budget"] = budget.to_dict("records")
     metrics["protocol"] = describe(truth, results, options, protocol)
     notes += (
-        threshold_note(truth, options) + group_notes(labels, options) + describe_missing(metrics, truth, main.score)
+        threshold_note(metrics["protocol"]["ground_truth_sha256"], options)
+        + group_notes(labels, options)
+        + describe_missing(metrics, truth, main.score)
     )
     metrics["notes"] = notes
     table = per_image_table(truth, results, main, labels)
@@ -107,7 +110,7 @@ def choose_threshold(
     value, f1 = best_threshold(score_task(truth.images, truth.objects, results, task, protocol))
     if math.isnan(value):
         raise DatasetError(f"{results.source}: no result matches a cell, so that no score threshold can be chosen")
-    return Threshold(value, f"highest F1 on {truth.source}", truth.objects.digest), 100 * f1
+    return Threshold(value, f"highest F1 on {truth.source}", sha256(truth.source)), 100 * f1
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, dict[str, Any]]:
@@ -151,9 +154,9 @@ def describe(truth: GroundTruth, results: ObjectTable, options: Options, protoco
         "images": len(truth.images),
         "cells": int((~truth.objects.crowd).sum()),
         "ground_truth": truth.source,
-        "ground_truth_sha256": truth.objects.digest,
+        "ground_truth_sha256": sha256(truth.source),
         "results": results.source,
-        "results_sha256": results.digest,
+        "results_sha256": sha256(results.source),
         "cellseg_d2": __version__,
     }
 

@@ -46,9 +46,9 @@ def cap_notes(truth: GroundTruth, results: ObjectTable, score: TaskScore, protoc
     return notes
 
 
-def threshold_note(truth: GroundTruth, options: Options) -> list[str]:
-    """That the score threshold was chosen on the images that are scored."""
-    if not options.threshold.digest or options.threshold.digest != truth.objects.digest:
+def threshold_note(digest: str, options: Options) -> list[str]:
+    """That the score threshold was chosen on the ground truth that is scored, whose SHA-256 is ``digest``."""
+    if not digest or options.threshold.digest != digest:
         return []
     return [
         f"score threshold {options.threshold.value:.4g} was chosen on these very images: use it on others, and do not "

@@ -37,7 +37,7 @@ def write_threshold(folder: str | Path, evaluation: Evaluation) -> Path | None:
         "score_threshold": value,
         "instance_F1_50": 100 * f1,
         "chosen_on": evaluation.truth.source,
-        "chosen_on_sha256": evaluation.truth.objects.digest,
+        "chosen_on_sha256": evaluation.metrics["protocol"]["ground_truth_sha256"],
         "images": len(evaluation.truth.images),
     }
     return write_json(Path(folder) / "threshold.json", content, indent=2)

@@ -1,6 +1,5 @@
 """COCO ground truth and COCO results from JSON files to tables: typed, fast, with errors that name the entry."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -74,7 +73,7 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     Raises:
         DatasetError: the file is damaged, no COCO data set, or has an entry that cannot be used; says which.
     """
-    content, digest = _decode(path, _Truth, "annotations")
+    content = _decode(path, _Truth, "annotations")
     images = content.images if isinstance(content.images, list) else list(content.images.values())
     table = image_table(images, str(path))
     rows = content.annotations if isinstance(content.annotations, list) else list(content.annotations.values())
@@ -97,15 +96,15 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
         crowd=[bool(row.iscrowd) for row in rows],
     )
     categories = frozenset(c["id"] for c in content.categories if isinstance(c.get("id"), int))
-    return GroundTruth(str(path), table, _noted(objects, str(path), digest), categories)
+    return GroundTruth(str(path), table, _noted(objects, str(path)), categories)
 
 
-def _noted(objects: ObjectTable, source: str, digest: str) -> ObjectTable:
+def _noted(objects: ObjectTable, source: str) -> ObjectTable:
     """The annotations with their source, and a note of those that no range of areas holds."""
     huge, notes = int((objects.areas > 1e10).sum()), objects.notes
     if huge:
         notes += (f"{huge} annotations have an area above 1e10 pixels and count nowhere, as in pycocotools",)
-    return replace(objects, notes=notes, source=source, digest=digest)
+    return replace(objects, notes=notes, source=source)
 
 
 def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
@@ -117,9 +116,9 @@ def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
     Raises:
         DatasetError: the file is damaged, or has an entry that cannot be used; says which.
     """
-    content, digest = _decode(path, list[_Result] | _Results, "results")
+    content = _decode(path, list[_Result] | _Results, "results")
     rows = content if isinstance(content, list) else content.annotations
-    return replace(results_table(rows, truth, str(path)), digest=digest)
+    return results_table(rows, truth, str(path))
 
 
 def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> ObjectTable:
@@ -164,11 +163,11 @@ def _outside(row: _Result) -> float:
     return row.score if not 0 <= row.score <= 1 else row.mask_score
 
 
-def _decode(path: str | Path, kind: Any, table: str) -> tuple[Any, str]:
-    """The typed content of a JSON file, and the SHA-256 of its (unpacked) bytes."""
+def _decode(path: str | Path, kind: Any, table: str) -> Any:
+    """The typed content of a JSON file."""
     raw = read_bytes(path)
     try:
-        return msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=kind), hashlib.sha256(raw).hexdigest()
+        return msgspec.json.decode(raw.removeprefix(b"\xef\xbb\xbf"), type=kind)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").lstrip(".")

@@ -51,7 +51,6 @@ class ObjectTable:
         masks: empty where an object has none; None where no object has one.
         notes: what a reader of the scores should know of these objects, in words.
         source: the file or data set they come from.
-        digest: SHA-256 of that file; empty where there is none.
     """
 
     image: np.ndarray
@@ -64,7 +63,6 @@ class ObjectTable:
     masks: Runs | None
     notes: tuple[str, ...] = ()
     source: str = ""
-    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.image)

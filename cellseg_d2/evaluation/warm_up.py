@@ -17,7 +17,7 @@ def warm_up() -> None:
     cells = object_table(images, str, segmentations=[polygon], areas=[16.0], **values)
     truth = GroundTruth("warm-up", images, cells, frozenset([1]))
     row = {"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [1, 1, 4, 4], "segmentation": compressed}
-    evaluation = evaluate(truth, results_table([row], truth, "warm-up"), Options(bootstrap=1))
+    evaluation = evaluate(truth, results_table([row], truth, "warm-up"), Options(bootstrap=2))
     compare(evaluation, evaluation)
     evaluation.main.score.ranking.precision(np.ones(1))
 
