@@ -30,7 +30,7 @@ demo: setup  ## simulate cells, train, evaluate and predict: results in output/d
 test: lint  ## check the code and run the tests (all but those marked slow)
 	@$(PY) -m pytest -q -m 'not slow and not bench'
 
-bench: setup  ## measure the dense paths beside Detectron2's
+bench: setup  ## measure the dense paths beside Detectron2's, scoring beside pycocotools'
 	@$(PY) benchmarks/run.py
 
 lint: setup  ## check the code with ruff

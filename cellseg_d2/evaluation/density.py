@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from .tables import ImageTable, Objects
+from .objects import Objects
+from .tables import ImageTable
 
 __all__ = ["DENSITIES", "density_bins", "local_confluence"]
 

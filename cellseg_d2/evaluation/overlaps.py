@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .tables import Objects
+from .objects import Objects
 
 __all__ = ["Overlaps", "overlap"]
+
+_NO_RUNS = (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ def overlap(results: Objects, truth: Objects) -> Overlaps:
     """
     if (results.masks is None) != (truth.masks is None):
         raise ValueError("one side has masks and the other has boxes only")
-    if results.masks is None:
-        return Overlaps(*_overlap_boxes(results.starts, truth.starts, results.boxes, truth.boxes, truth.crowd))
+    runs = [
+        (o.masks.offsets, o.masks.begin, o.masks.end) if o.masks is not None else _NO_RUNS for o in (results, truth)
+    ]
     return Overlaps(
-        *_overlap_masks(
-            results.starts,
-            truth.starts,
-            *(part for o in (results, truth) for part in (o.boxes, o.masks.areas())),
-            *(part for o in (results, truth) for part in (o.masks.offsets, o.masks.begin, o.masks.end)),
+        *_overlap(
+            results.masks is not None,
+            *(part for o in (results, truth) for part in (o.starts, o.boxes, o.sizes)),
+            *runs[0],
+            *runs[1],
             truth.crowd,
         )
     )
@@ -99,8 +102,21 @@ def _sort(truth: np.ndarray, intersection: np.ndarray, iou: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _overlap_boxes(
-    d_starts: np.ndarray, g_starts: np.ndarray, d_boxes: np.ndarray, g_boxes: np.ndarray, crowd: np.ndarray
+def _overlap(
+    masks: bool,
+    d_starts: np.ndarray,
+    d_boxes: np.ndarray,
+    d_sizes: np.ndarray,
+    g_starts: np.ndarray,
+    g_boxes: np.ndarray,
+    g_sizes: np.ndarray,
+    d_runs: np.ndarray,
+    d_begin: np.ndarray,
+    d_end: np.ndarray,
+    g_runs: np.ndarray,
+    g_begin: np.ndarray,
+    g_end: np.ndarray,
+    crowd: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     starts = np.zeros(len(d_boxes) + 1, np.int64)
     truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
@@ -122,52 +138,11 @@ def _overlap_boxes(
                 if down <= 0:
                     continue
                 common = across * down
-                union = w * h if crowd[g] else w * h + gw * gh - common
-                truth[count], intersection[count], iou[count] = g, common, common / union
-                count += 1
-            _sort(truth[first:count], intersection[first:count], iou[first:count])
-            starts[d + 1] = count
-    return starts, truth[:count].copy(), intersection[:count].copy(), iou[:count].copy()
-
-
-@njit(cache=True)
-def _overlap_masks(
-    d_starts: np.ndarray,
-    g_starts: np.ndarray,
-    d_boxes: np.ndarray,
-    d_areas: np.ndarray,
-    g_boxes: np.ndarray,
-    g_areas: np.ndarray,
-    d_runs: np.ndarray,
-    d_begin: np.ndarray,
-    d_end: np.ndarray,
-    g_runs: np.ndarray,
-    g_begin: np.ndarray,
-    g_end: np.ndarray,
-    crowd: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    starts = np.zeros(len(d_boxes) + 1, np.int64)
-    truth, intersection, iou = np.empty(1024, np.int32), np.empty(1024), np.empty(1024)
-    count = 0
-    for image in range(len(d_starts) - 1):
-        order, left, widest = _by_left_edge(g_boxes, g_starts[image], g_starts[image + 1])
-        for d in range(d_starts[image], d_starts[image + 1]):
-            x, y, w, h = d_boxes[d]
-            near = _near(left, widest, x, w)
-            truth, intersection, iou = _grow(truth, intersection, iou, count + near[1] - near[0])
-            first = count
-            for place in range(near[0], near[1]):
-                g = order[place]
-                if g_boxes[g, 0] + g_boxes[g, 2] <= x:
-                    continue
-                if g_boxes[g, 1] >= y + h or g_boxes[g, 1] + g_boxes[g, 3] <= y:
-                    continue
-                common = _common(
-                    d_begin, d_end, d_runs[d], d_runs[d + 1], g_begin, g_end, g_runs[g], g_runs[g + 1]
-                )  # fmt: skip
-                if common == 0:
-                    continue
-                union = d_areas[d] if crowd[g] else d_areas[d] + g_areas[g] - common
+                if masks:
+                    common = _common(d_begin, d_end, d_runs[d], d_runs[d + 1], g_begin, g_end, g_runs[g], g_runs[g + 1])
+                    if common == 0:
+                        continue
+                union = d_sizes[d] if crowd[g] else d_sizes[d] + g_sizes[g] - common
                 truth[count], intersection[count], iou[count] = g, common, common / union
                 count += 1
             _sort(truth[first:count], intersection[first:count], iou[first:count])
@@ -179,9 +154,9 @@ def _overlap_masks(
 def _common(
     a_begin: np.ndarray, a_end: np.ndarray, a: int, a_stop: int,
     b_begin: np.ndarray, b_end: np.ndarray, b: int, b_stop: int,
-) -> int:  # fmt: skip
+) -> float:  # fmt: skip
     """Pixels in the runs a .. a_stop of one mask and b .. b_stop of another."""
-    common = 0
+    common = 0.0
     while a < a_stop and b < b_stop:
         low, high = max(a_begin[a], b_begin[b]), min(a_end[a], b_end[b])
         if high > low:

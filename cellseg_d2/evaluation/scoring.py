@@ -6,9 +6,10 @@ import numpy as np
 
 from .curves import Ranking
 from .matching import TRUE, Matching, match
+from .objects import Objects, ranked
 from .overlaps import Overlaps, overlap
 from .protocol import Protocol
-from .tables import ImageTable, Objects, ObjectTable, ranked
+from .tables import ImageTable, ObjectTable
 
 __all__ = ["TaskScore", "score_task"]
 

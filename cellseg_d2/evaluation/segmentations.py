@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from ..errors import DatasetError
-from .polygons import FARTHEST, Polygons, fill, parse
+from .polygon_text import parse
+from .polygons import FARTHEST, Polygons, fill
 from .runs import Runs, concatenate, decode_counts
 
 __all__ = ["RunLengths", "to_runs"]

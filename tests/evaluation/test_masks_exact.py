@@ -14,7 +14,8 @@ from pycocotools import mask as mask_util
 
 import cellseg_d2
 from cellseg_d2.errors import DatasetError
-from cellseg_d2.evaluation.polygons import Polygons, fill, parse
+from cellseg_d2.evaluation.polygon_text import parse
+from cellseg_d2.evaluation.polygons import Polygons, fill
 from cellseg_d2.evaluation.runs import Runs, concatenate, decode_counts, runs_of_mask
 from cellseg_d2.evaluation.segmentations import to_runs
 

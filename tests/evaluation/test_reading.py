@@ -9,8 +9,8 @@ import pytest
 
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.evaluation.evaluate import Options, evaluate
+from cellseg_d2.evaluation.objects import ranked
 from cellseg_d2.evaluation.reading import read_ground_truth, read_results
-from cellseg_d2.evaluation.tables import ranked
 
 BOX = [10.0, 20.0, 8.0, 6.0]
 POLYGON = [[10, 20, 18, 20, 18, 26, 10, 26]]

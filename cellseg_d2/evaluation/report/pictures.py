@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from ..evaluate import Evaluation
+from ..objects import Objects
 from ..outcomes import RESULT_OUTCOMES, TRUTH_OUTCOMES
 from ..runs import Runs
-from ..tables import Objects
 
 __all__ = ["Picture", "outline_path", "pictures", "rank_images"]
 
