@@ -36,8 +36,8 @@ def render(evaluation: Evaluation) -> RenderableType:
     limits = ", ".join(map(str, protocol["max_dets"]))
     words = (
         f"{protocol['name']} protocol: class-agnostic, up to {limits} detections an image, IoU .50 to .95; percent. "
-        f"{protocol['images']} images, {protocol['cells']} annotated cells. F1, counts and errors are of results with a "
-        f"score of at least {protocol['score_threshold']:.4g} ({protocol['score_threshold_source']})."
+        f"{protocol['images']} images, {protocol['cells']} annotated cells. F1, counts and errors are of results with "
+        f"a score of at least {protocol['score_threshold']:.4g} ({protocol['score_threshold_source']})."
     )
     parts: list[RenderableType] = [Padding(Text(words), (1, 0, 0, 0)), _scores(evaluation)]
     groupings = [key for key in metrics if key.startswith("by_") and metrics[key]]
