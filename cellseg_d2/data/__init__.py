@@ -1,5 +1,5 @@
-"""Data sets, reading, augmentation and loading. Importing this package registers the ``livecell_*`` data sets."""
+"""Data sets, reading, augmentation and loading.
 
-from . import datasets
-
-__all__ = ["datasets"]
+Importing :mod:`.datasets` registers the ``livecell_*`` data sets. The package itself, :mod:`.image_io` and :mod:`.rle`
+need neither torch nor Detectron2.
+"""

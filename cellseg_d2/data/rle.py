@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-__all__ = ["decode_columns", "rle_to_polygons", "run_lengths"]
+__all__ = ["decode_columns", "outline_corners", "paint_columns", "rle_to_polygons", "run_lengths"]
 
 
 def run_lengths(counts: str | bytes) -> np.ndarray:
@@ -33,10 +33,21 @@ def decode_columns(rle: dict) -> tuple[np.ndarray, int]:
     Returns:
         H x N uint8, all columns from the first to the last with foreground, and the index of the first.
     """
-    height = rle["size"][0]
     bounds = np.cumsum(run_lengths(rle["counts"]))
     begin, end = bounds[0 : len(bounds) - 1 : 2], bounds[1::2]
-    begin, end = begin[end > begin], end[end > begin]
+    return paint_columns(begin[end > begin], end[end > begin], rle["size"][0])
+
+
+def paint_columns(begin: np.ndarray, end: np.ndarray, height: int) -> tuple[np.ndarray, int]:
+    """The columns of a mask that have foreground.
+
+    Args:
+        begin, end: (R,) runs of foreground pixels begin <= p < end in column-major order, at least one, ascending.
+        height: rows of the image.
+
+    Returns:
+        As :func:`decode_columns`.
+    """
     first = int(begin[0]) // height
     columns = (int(end[-1]) - 1) // height + 1 - first
     steps = np.zeros(height * columns + 1, dtype=np.int8)
@@ -54,16 +65,24 @@ def rle_to_polygons(rle: dict) -> list[list[float]]:
     Returns:
         Polygons [x0, y0, x1, y1, ...], one for each piece; pixels that touch at a corner are one piece.
     """
-    mask, x = decode_columns(rle)
+    return [
+        corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)].astype(np.float64).reshape(-1).tolist()
+        for corners in outline_corners(*decode_columns(rle))
+    ]
+
+
+def outline_corners(mask: np.ndarray, first: int) -> list[np.ndarray]:
+    """The outer outlines of a mask along its pixel edges.
+
+    Args:
+        mask: H x N uint8, the columns of an image from ``first`` on, as :func:`paint_columns` gives them.
+
+    Returns:
+        (K, 2) integer corners x, y of each piece, in the image; a corner may come twice in a row.
+    """
     rows = np.flatnonzero(mask.any(axis=1))
-    y = int(rows[0])
-    mask = mask[y : rows[-1] + 1]
+    mask = mask[rows[0] : rows[-1] + 1]
     # In the doubled mask the border pixels of pixel c are 2c and 2c + 1, so (u + 1) // 2 is the pixel's edge
     doubled = np.ascontiguousarray(mask.repeat(2, axis=0).repeat(2, axis=1))
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    polygons = []
-    for contour in contours:
-        corners = (contour[:, 0] + 1) // 2
-        corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
-        polygons.append((corners + [x, y]).astype(np.float64).reshape(-1).tolist())
-    return polygons
+    return [(contour[:, 0] + 1) // 2 + [first, int(rows[0])] for contour in contours]

@@ -1,10 +1,8 @@
 """report.html: what it says, and how it behaves in a browser."""
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from html import unescape
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cellseg_d2
 from cellseg_d2.evaluation.evaluate import Options, compare, evaluate
 from cellseg_d2.evaluation.reading import read_ground_truth, read_results
 from cellseg_d2.evaluation.report import write_report
@@ -59,15 +56,6 @@ def make(folder: Path, images: dict, predicted: bool = True, masks: bool = True,
     return evaluate(truth, read_results(folder / "results.json", truth), Options(bootstrap=20, **options))
 
 
-def load_reader():
-    """The image reader on its own: its package imports torch, which takes longer than all tests here."""
-    path = Path(cellseg_d2.__file__).parent / "data" / "image_io.py"
-    spec = importlib.util.spec_from_file_location("cellseg_d2.data.image_io", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
@@ -77,11 +65,8 @@ def made(tmp_path_factory):
     grey = np.random.default_rng(0).integers(0, 4000, (HEIGHT, WIDTH)).astype(np.uint16)
     for name in IMAGES.keys() - {WITHOUT_FILE}:
         Image.fromarray(grey).save(folder / "images" / "deep" / name)
-    with pytest.MonkeyPatch.context() as patch:
-        if "cellseg_d2.data.image_io" not in sys.modules:
-            patch.setitem(sys.modules, "cellseg_d2.data.image_io", load_reader())
-        images, comparison = folder / "images", compare(evaluation, other)
-        path = write_report(folder / "out" / "report.html", evaluation, images, comparison, "Cells <of> & all")
+    images, comparison = folder / "images", compare(evaluation, other)
+    path = write_report(folder / "out" / "report.html", evaluation, images, comparison, "Cells <of> & all")
     return path, evaluation
 
 

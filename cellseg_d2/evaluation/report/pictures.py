@@ -8,6 +8,8 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from ...data.image_io import CorruptImageError, read_image
+from ...data.rle import outline_corners, paint_columns
 from ..evaluate import Evaluation
 from ..objects import Objects
 from ..outcomes import RESULT_OUTCOMES, TRUTH_OUTCOMES
@@ -82,20 +84,9 @@ def _outline(masks: Runs, n: int, height: int) -> str:
     begin, end = masks.begin[part], masks.end[part]
     if not len(begin):
         return ""
-    first = int(begin[0]) // height
-    columns = (int(end[-1]) - 1) // height + 1 - first
-    steps = np.zeros(height * columns + 1, np.int8)
-    np.add.at(steps, begin - first * height, 1)
-    np.add.at(steps, end - first * height, -1)
-    mask = np.cumsum(steps[:-1], dtype=np.int8).view(np.uint8).reshape(columns, height).T
-    rows = np.flatnonzero(mask.any(axis=1))
-    mask = mask[rows[0] : rows[-1] + 1]
-    # In the doubled mask the border pixels of pixel c are 2c and 2c + 1, so (u + 1) // 2 is the pixel's edge
-    doubled = np.ascontiguousarray(mask.repeat(2, axis=0).repeat(2, axis=1))
-    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     path = ""
-    for contour in contours:
-        corners = cv2.approxPolyDP((contour + 1) // 2, TOLERANCE, True)[:, 0] + [first, int(rows[0])]
+    for outline in outline_corners(*paint_columns(begin, end, height)):
+        corners = cv2.approxPolyDP(outline.astype(np.int32)[:, None], TOLERANCE, True)[:, 0]
         moves = np.diff(corners, axis=0)
         path += f"M{corners[0, 0]} {corners[0, 1]}l{' '.join(f'{x} {y}' for x, y in moves)}z"
     return path
@@ -144,9 +135,6 @@ def _data_uri(path: Path | None, height: int, width: int) -> tuple[str, str]:
     """The image as a WebP data URI, or why there is none."""
     if path is None:
         return "", "the file is not in the folder of images"
-    # Here and not above: the package of data sets needs torch and Detectron2, scoring and reports do not
-    from cellseg_d2.data.image_io import CorruptImageError, read_image
-
     try:
         image = read_image(path, STRETCH)
     except CorruptImageError as error:
