@@ -127,6 +127,7 @@ def test_one_image_on_a_narrow_terminal_that_knows_ascii_only(files):
     (files / "one_pred.json").write_text(json.dumps([row for row in rows if row["image_id"] == 0]))
     done = run(files, pred="one_pred", gt="one", PYTHONIOENCODING="ascii", COLUMNS="80")
     assert done.returncode == 0, done.stderr
+    assert "APl: no annotated large cell" in " ".join(done.stdout.replace("|", " ").split())
     row = next(line for line in done.stdout.splitlines() if line.strip("|").split()[:1] == ["AP"])
     assert row.replace("|", " ").split()[1] == "100.00" and "[/odd]" in done.stdout
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..evaluate import Evaluation
+from ..notes import why_missing
 
 __all__ = ["comparison_table", "render"]
 
@@ -36,8 +37,8 @@ def render(evaluation: Evaluation) -> RenderableType:
     limits = ", ".join(map(str, protocol["max_dets"]))
     words = (
         f"{protocol['name']} protocol: class-agnostic, up to {limits} detections an image, IoU .50 to .95; percent. "
-        f"{protocol['images']} images, {protocol['cells']} annotated cells. F1, counts and errors are of results with "
-        f"a score of at least {protocol['score_threshold']:.4g} ({protocol['score_threshold_source']})."
+        f"Images: {protocol['images']}; annotated cells: {protocol['cells']}. F1, counts and errors are of results "
+        f"with a score of at least {protocol['score_threshold']:.4g} ({protocol['score_threshold_source']})."
     )
     parts: list[RenderableType] = [Padding(Text(words), (1, 0, 0, 0)), _scores(evaluation)]
     groupings = [key for key in metrics if key.startswith("by_") and metrics[key]]
@@ -99,12 +100,13 @@ def _scores(evaluation: Evaluation) -> Table:
             table.add_section()
             table.add_row(Text(label, style="italic"), *[""] * 2 * len(tasks))
         for name, words in group.items():
-            cells = []
+            cells, missing = [], False
             for task in tasks:
                 value = evaluation.metrics[task].get(name)
                 limits = evaluation.metrics["intervals"][task].get(name)
                 cells += ["", ""] if value is None else [number(value), span(limits)]
-            table.add_row(words, *cells)
+                missing |= value is not None and value != value
+            table.add_row(f"{words}: {why_missing(name)}" if missing else words, *cells)
     return table
 
 
@@ -116,6 +118,8 @@ def _groups(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, row in groups.items():
         values = (number(row[key]) for key in ("F1", "AP", "AFNR"))
         table.add_row(name, str(row["images"]), str(row["cells"]), *values)
+    if any(row["AP"] != row["AP"] for row in groups.values()):
+        table.caption = f"–: {why_missing('AP')}"
     return table
 
 
