@@ -36,6 +36,11 @@ REQUIRES = [
     "pillow",
     "tifffile",
     "imagecodecs",  # LZW and other compressed TIFF
+    "roifile",  # ImageJ's outlines
+    # prediction without a GPU: networks exported once, run three times as fast
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
     # scoring: compiled loops over run lengths and matches, typed JSON
     "numba",
     "msgspec",

@@ -33,6 +33,7 @@ def _add_model_config(model: CN) -> None:
     model.ROI_MASKIOU_HEAD.NAME = "MaskIoUHead"
     model.ROI_MASKIOU_HEAD.CONV_DIM = 256
     model.ROI_MASKIOU_HEAD.NUM_CONV = 4
+    _add_semantic_config(model)
 
 
 def _add_vovnet_config(model: CN) -> None:
@@ -98,6 +99,48 @@ def _add_fcos_config(model: CN) -> None:
     model.FCOS.LOC_LOSS_TYPE = "giou"
 
 
+def _add_semantic_config(model: CN) -> None:
+    """Semantic models: GoogLeNet-FCN, the U-Nets, their ensemble, and how probabilities become cells.
+
+    The head takes Detectron2's keys: MODEL.SEM_SEG_HEAD.{NAME, IN_FEATURES, NUM_CLASSES, IGNORE_VALUE, LOSS_WEIGHT};
+    NUM_CLASSES is 1 (one foreground logit) or 3 (background, interior, edge). Channels follow from MODEL.PIXEL_MEAN.
+    """
+    model.GOOGLENET = CN()
+    # BN, SyncBN, FrozenBN, GN or "" (none, as published)
+    model.GOOGLENET.NORM = "BN"
+    # Kernel of the third branch of an inception block: 5 (the paper) or 3 (torchvision, so that its weights load)
+    model.GOOGLENET.BRANCH_KERNEL = 5
+    # Of conv2, inception3b, inception4e, inception5b
+    model.GOOGLENET.OUT_FEATURES = ["inception5b"]
+    model.UNET = CN()
+    # unet (4 levels), expanded (5: 1024 channels at the bottom) or deep (6: 1024 and 2048)
+    model.UNET.VARIANT = "unet"
+    # Channels of the first level; each further level has twice as many
+    model.UNET.WIDTH = 64
+    model.UNET.NORM = "BN"
+    model.SEMANTIC = CN()
+    # A branch of its own beside CenterMask: backbone "" is none; built by that name, with MODEL.SEM_SEG_HEAD on it
+    model.SEMANTIC.BRANCH = ""
+    # Weights of the three losses
+    model.SEMANTIC.CROSS_ENTROPY = 1.0
+    model.SEMANTIC.DICE = 0.0
+    model.SEMANTIC.FOCAL = 0.0
+    model.SEMANTIC.FOCAL_GAMMA = 2.0
+    # Pixels of at least this foreground probability are cells, until TEST.ROC_CHOICE chooses a threshold on data
+    model.SEMANTIC.THRESHOLD = 0.5
+    # Smaller components are dropped, holes up to this size are filled; pixels
+    model.SEMANTIC.MIN_AREA = 0
+    model.SEMANTIC.HOLE_AREA = 0
+    # How touching cells are parted: none, distance (watershed) or classes (watershed from interiors, NUM_CLASSES 3)
+    model.SEMANTIC.SPLIT = "none"
+    # "distance": how much narrower, in pixels of radius, the waist between two cells must be
+    model.SEMANTIC.SPLIT_DEPTH = 1.0
+    # One model a cell type (CellTypeEnsemble): the types, and what an unknown type gets: "error" or "average" of all
+    model.ENSEMBLE = CN()
+    model.ENSEMBLE.CELL_TYPES = []
+    model.ENSEMBLE.UNKNOWN = "error"
+
+
 def _add_data_config(cfg: CN) -> None:
     """Data sets, reading and augmentation."""
     # Fills "{cell_type}" in the names of DATASETS.TRAIN and DATASETS.TEST: "livecell_{cell_type}_train"
@@ -108,11 +151,37 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATASETS.CUSTOM.TRAIN_IMAGES = ""
     cfg.DATASETS.CUSTOM.VAL_JSON = ""
     cfg.DATASETS.CUSTOM.VAL_IMAGES = ""
+    # Few outlined images, registered as mes_train and mes_test: folder of images; label images, binary masks, ImageJ
+    # ROI zips (one folder) or a COCO JSON; edge images that part the cells of binary masks; images (names without
+    # ending, or numbers from 0) that are mes_test
+    cfg.DATASETS.MES = CN()
+    cfg.DATASETS.MES.IMAGES = ""
+    cfg.DATASETS.MES.MASKS = ""
+    cfg.DATASETS.MES.EDGES = ""
+    cfg.DATASETS.MES.HOLD_OUT = ()
     # Leave out (and count) images that cannot be decoded, instead of stopping at the first
     cfg.DATALOADER.SKIP_CORRUPT_IMAGES = False
     # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.
     # Images of more than 8 bits are always stretched, by (0.1, 99.9) where this is empty.
     cfg.INPUT.STRETCH_PERCENTILES = ()
+    # CellMapper (8 bits, outlines) or SemanticMapper (float, class and weight maps; label maps for instances)
+    cfg.INPUT.MAPPER = "CellMapper"
+    # SemanticMapper: exponent of the stretched grey values (0 to 1); below 1 lifts dim cells
+    cfg.INPUT.GAMMA = 1.0
+    # SemanticMapper: loss weight of each pixel, "edge", "unet" (distance to the two nearest cells) or "none"
+    cfg.INPUT.WEIGHT_MAP = CN()
+    cfg.INPUT.WEIGHT_MAP.KIND = "edge"
+    # Weight of the pixels of a border EDGE_WIDTH pixels wide between cells and what is around them; elsewhere 1
+    cfg.INPUT.WEIGHT_MAP.EDGE_WEIGHT = 5.0
+    cfg.INPUT.WEIGHT_MAP.EDGE_WIDTH = 5
+    # U-Net's w0, and its sigma in pixels
+    cfg.INPUT.WEIGHT_MAP.UNET_WEIGHT = 10.0
+    cfg.INPUT.WEIGHT_MAP.UNET_SIGMA = 5.0
+    # SemanticMapper with three classes: pixels of a cell up to this far from its border are class "edge"
+    cfg.INPUT.EDGE_CLASS_WIDTH = 3
+    # SemanticMapper: roll training images circularly by any amount in x and y; turn them by up to +- this angle
+    cfg.INPUT.RANDOM_ROLL = False
+    cfg.INPUT.RANDOM_ROTATION = 0.0
     # Turn training images by a random multiple of 90 degrees
     cfg.INPUT.RANDOM_ROT90 = False
     # Random zoom of training images: lowest and highest factor; (1, 1) is none
@@ -123,8 +192,9 @@ def _add_data_config(cfg: CN) -> None:
 
 def _add_training_config(cfg: CN) -> None:
     """Optimisation, validation and stopping."""
-    # SGD or ADAMW
+    # SGD, ADAMW or RMSPROP (SOLVER.MOMENTUM, smoothing SOLVER.RMSPROP_ALPHA)
     cfg.SOLVER.OPTIMIZER = "SGD"
+    cfg.SOLVER.RMSPROP_ALPHA = 0.99
     # Mixed precision (SOLVER.AMP.ENABLED) in bfloat16 or float16 (float16 needs a GPU)
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Newest periodic checkpoints (model_NNNNNNN.pth) that stay on disk, best and final one not counted; 0: all
@@ -135,6 +205,9 @@ def _add_training_config(cfg: CN) -> None:
     cfg.TEST.VAL_LOSS = True
     # Stop after this many evaluations without a better TEST.BEST_METRIC; 0: never
     cfg.TEST.EARLY_STOP_PATIENCE = 0
+    # Semantic models: the threshold is chosen on this many training images by "youden", "f1" or "fpr=0.01"; 0: never
+    cfg.TEST.ROC_IMAGES = 20
+    cfg.TEST.ROC_CHOICE = "f1"
     # Write overlays of the first N test images after an evaluation, with the cells of at least this score
     cfg.TEST.OVERLAYS = 0
     cfg.TEST.OVERLAYS_MIN_SCORE = 0.5
