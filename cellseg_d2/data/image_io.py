@@ -1,4 +1,4 @@
-"""Read microscopy images as 8-bit, three channels; say clearly which file is damaged and how."""
+"""Read microscopy images as 8-bit with three channels, or as they are; say clearly which file is damaged and how."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,11 +9,13 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-__all__ = ["CorruptImageError", "check_percentiles", "read_image", "stretch_to_uint8"]
+__all__ = ["CorruptImageError", "check_percentiles", "read_grey", "read_image", "read_raw", "stretch_to_uint8"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # For images of more than 8 bits where no percentiles are given
 DEFAULT_STRETCH = (0.1, 99.9)
+# Shares of red, green and blue in the luminance (ITU-R BT.601)
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class CorruptImageError(ValueError):
@@ -47,6 +49,28 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
         CorruptImageError: cut off, damaged, not an image, several frames, or not finite.
         OSError: the file is not there or may not be read.
     """
+    image = read_raw(path)
+    if image.dtype != np.uint8 or len(stretch):
+        image = stretch_to_uint8(image, stretch or DEFAULT_STRETCH)
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def read_raw(path: str | Path) -> np.ndarray:
+    """Read an image file (tif, png, jpg, ...) with its values as they are.
+
+    Args:
+        path: one frame, grey or colour, of 1 to 16 bits or floating point.
+
+    Returns:
+        H x W, or H x W x 3 in RGB order, of the file's own type in the machine's byte order; alpha is dropped, one bit
+        becomes 0 and 255 (uint8).
+
+    Raises:
+        CorruptImageError: cut off, damaged, not an image, several frames, or not finite.
+        OSError: the file is not there or may not be read.
+    """
     content = Path(path).read_bytes()
     try:
         image = _decode_tiff(content) if content[:4] in _TIFF_SIGNATURES else _decode_other(content)
@@ -58,11 +82,26 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
         raise CorruptImageError(path, f"values of type {image.dtype} are not grey values")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise CorruptImageError(path, f"{np.count_nonzero(~np.isfinite(image))} values are not finite")
-    if image.dtype != np.uint8 or len(stretch):
-        image = stretch_to_uint8(image, stretch or DEFAULT_STRETCH)
+    return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
+
+
+def read_grey(path: str | Path) -> np.ndarray:
+    """Read an image file as one channel, values as they are.
+
+    Returns:
+        H x W: a grey image, or a colour image of three equal channels, in the file's own type; of other colour images
+        the luminance 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601) as float32.
+
+    Raises:
+        CorruptImageError, OSError: see :func:`read_raw`.
+    """
+    image = read_raw(path)
     if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(image[:, :, ::-1])
+        return image
+    red = image[:, :, 0]
+    if (image[:, :, 1] == red).all() and (image[:, :, 2] == red).all():
+        return np.ascontiguousarray(red)
+    return image.astype(np.float32) @ np.array(_LUMINANCE, dtype=np.float32)
 
 
 def check_percentiles(percentiles: Sequence[float]) -> None:

@@ -20,10 +20,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from . import datasets
 from .dataset_mapper import CellMapper
 from .image_io import CorruptImageError, check_percentiles
+from .semantic_mapper import SemanticMapper
 
-__all__ = ["BatchPositions", "CellLoader", "build_test_loader", "build_train_loader", "build_val_loss_loader"]
+__all__ = [
+    "BatchPositions",
+    "CellLoader",
+    "build_test_loader",
+    "build_train_loader",
+    "build_truth_loader",
+    "build_val_loss_loader",
+]
 
 logger = logging.getLogger(__name__)
+
+Mapper = CellMapper | SemanticMapper
+MAPPERS = {mapper.__name__: mapper for mapper in (CellMapper, SemanticMapper)}
 
 
 def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = None) -> "CellLoader":
@@ -82,6 +93,16 @@ def build_val_loss_loader(cfg: CfgNode, name: str) -> "CellLoader":
     mapper = _mapper(cfg, is_train=False, with_instances=True)
     samples = _Samples(records, mapper, cfg.DATALOADER.SKIP_CORRUPT_IMAGES, replace=True)
     return CellLoader(_data_loader(cfg, samples, sampler=indices, batch_size=1))
+
+
+def build_truth_loader(cfg: CfgNode, name: str, limit: int) -> "CellLoader":
+    """Loader of the first ``limit`` images of a data set at test size with their truth, one a batch, each in one
+    process only."""
+    records = datasets.load(name)[:limit]
+    samples = _Samples(
+        records, _mapper(cfg, is_train=False, with_instances=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES
+    )
+    return CellLoader(_data_loader(cfg, samples, sampler=InferenceSampler(len(records)), batch_size=1))
 
 
 class BatchPositions(Sampler):
@@ -184,7 +205,7 @@ class _Samples(Dataset):
     def __init__(
         self,
         records: Sequence[dict],
-        mapper: CellMapper,
+        mapper: Mapper,
         skip_corrupt: bool,
         seed: int | None = None,
         replace: bool = False,
@@ -213,11 +234,13 @@ class _Samples(Dataset):
         return _Sample(None, tuple(failures), exhausted=self.replace)
 
 
-def _mapper(cfg: CfgNode, **options: bool) -> CellMapper:
-    """The mapper of a config, all INPUT values checked here rather than at the first image."""
+def _mapper(cfg: CfgNode, **options: bool) -> Mapper:
+    """The mapper that INPUT.MAPPER names, all INPUT values checked here rather than at the first image."""
+    if cfg.INPUT.MAPPER not in MAPPERS:
+        raise ValueError(f"INPUT.MAPPER: {cfg.INPUT.MAPPER!r} is not one of {', '.join(MAPPERS)}")
     if len(cfg.INPUT.STRETCH_PERCENTILES):
         check_percentiles(cfg.INPUT.STRETCH_PERCENTILES)
-    return CellMapper(cfg, **options)
+    return MAPPERS[cfg.INPUT.MAPPER](cfg, **options)
 
 
 def _data_loader(cfg: CfgNode, samples: _Samples, **sampling: object) -> DataLoader:

@@ -6,6 +6,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
+from .roll_and_rotate import RandomRoll, RandomRotate
+
 __all__ = ["RandomRot90", "RandomZoom", "Rot90Transform", "build_augmentations"]
 
 
@@ -68,20 +70,35 @@ class RandomZoom(T.Augmentation):
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """The augmentations in the order in which they are applied.
 
-    Training: resize, zoom, crop, flip, turn, brightness and contrast. Test: resize. A size of 0 means no resizing
-    (``MIN_SIZE_*``) or no upper limit (``MAX_SIZE_*``).
+    Training: resize, shift circularly, turn by any angle, zoom, crop, flip, turn by 90 degrees, brightness and
+    contrast. Test: resize. A size of 0 means no resizing (``MIN_SIZE_*``) or no upper limit (``MAX_SIZE_*``).
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range, or one that the mapper cannot follow.
     """
     if not is_train:
         return _resize(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")
     augmentations = _resize(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
-    if tuple(cfg.INPUT.RANDOM_ZOOM) != (1.0, 1.0):
-        augmentations.append(RandomZoom(*cfg.INPUT.RANDOM_ZOOM))
-    if cfg.INPUT.CROP.ENABLED:
-        augmentations.append(_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    augmentations += _roll_rotate_zoom_crop(cfg)
     return augmentations + _flip(cfg.INPUT.RANDOM_FLIP) + _turn_and_jitter(cfg)
+
+
+def _roll_rotate_zoom_crop(cfg: CfgNode) -> list[T.Augmentation]:
+    """What chooses a part of the image: circular shift, turn by any angle, zoom, crop."""
+    degrees, zoom = cfg.INPUT.RANDOM_ROTATION, tuple(cfg.INPUT.RANDOM_ZOOM)
+    if (cfg.INPUT.RANDOM_ROLL or degrees) and cfg.INPUT.MAPPER == "CellMapper":
+        raise ValueError(
+            "INPUT.RANDOM_ROLL and INPUT.RANDOM_ROTATION move label maps, not polygons; set INPUT.MAPPER to "
+            "'SemanticMapper', or leave them out"
+        )
+    roll = [RandomRoll()] if cfg.INPUT.RANDOM_ROLL else []
+    zooms = [RandomZoom(*zoom)] if zoom != (1.0, 1.0) else []
+    crops = [_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)] if cfg.INPUT.CROP.ENABLED else []
+    if not degrees:
+        return roll + zooms + crops
+    if zooms:
+        return [*roll, RandomRotate(degrees), *zooms, *crops]
+    return [*roll, RandomRotate(degrees, *crops)]
 
 
 def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> list[T.Augmentation]:
@@ -94,7 +111,7 @@ def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> li
     return [T.ResizeShortestEdge(sizes, max_size or sys.maxsize, sampling)]
 
 
-def _crop(crop_type: str, size: tuple[float, float]) -> T.Augmentation:
+def _crop(crop_type: str, size: tuple[float, float]) -> T.RandomCrop:
     """A random crop; absolute sizes are pixels, relative ones shares of the image."""
     if crop_type.startswith("absolute"):
         if any(side < 1 or side != int(side) for side in size):

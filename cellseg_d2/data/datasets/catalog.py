@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DatasetError
-from . import livecell
+from . import livecell, mes, roots
 from .custom import register_coco
 
 __all__ = ["check_num_classes", "load", "resolve"]
@@ -17,14 +17,17 @@ __all__ = ["check_num_classes", "load", "resolve"]
 logger = logging.getLogger(__name__)
 
 _PLACEHOLDER = "{cell_type}"
+# MODEL.META_ARCHITECTURE of models that tell cells from background only, whatever their classes are
+_SEMANTIC = ("SemanticSegmentor", "CellSegmentor", "CellTypeEnsemble")
 
 
 def resolve(cfg: CfgNode, training: bool = True) -> None:
     """Make every name in ``DATASETS.TRAIN`` and ``DATASETS.TEST`` a registered data set, in place.
 
-    Fills ``{cell_type}`` from ``DATASETS.CELL_TYPE`` and registers ``custom_train`` and ``custom_val`` from
-    ``DATASETS.CUSTOM``. May be called again, as every process of a run does. An empty image folder stands for the
-    folder of the JSON.
+    Fills ``{cell_type}`` from ``DATASETS.CELL_TYPE``, and registers ``custom_train`` and ``custom_val`` from
+    ``DATASETS.CUSTOM`` and ``mes_train`` and ``mes_test`` from ``DATASETS.MES``. May be called again, as every process
+    of a run does. An empty image folder of ``CUSTOM`` stands for the folder of the JSON, of ``MES`` for the images and
+    masks of ``mes_gowt1`` where a data root has them.
 
     Args:
         cfg: changed in place.
@@ -38,6 +41,7 @@ def resolve(cfg: CfgNode, training: bool = True) -> None:
     _fill_cell_type(cfg.DATASETS, must_be_used=training)
     _register_custom(cfg.DATASETS, "train", must_be_used=training)
     _register_custom(cfg.DATASETS, "val")
+    _register_mes(cfg.DATASETS, must_be_used=training)
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _require_registered(name, f"DATASETS.{key}")
@@ -64,9 +68,13 @@ def load(name: str) -> list[dict]:
 def check_num_classes(cfg: CfgNode) -> None:
     """The number of classes must be the same in the FCOS head, the ROI heads and every data set.
 
+    Models that only tell cells from background take data sets of any number of classes.
+
     Raises:
         DatasetError: it is not; the message names all places and the options that set them right.
     """
+    if cfg.MODEL.META_ARCHITECTURE in _SEMANTIC:
+        return
     names = list(dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)))
     in_model = {
         "MODEL.FCOS.NUM_CLASSES": cfg.MODEL.FCOS.NUM_CLASSES,
@@ -122,18 +130,44 @@ def _register_custom(datasets: CfgNode, split: str, must_be_used: bool = True) -
         register_coco(name, json_file, images or Path(json_file).parent)
 
 
+def _register_mes(datasets: CfgNode, must_be_used: bool = True) -> None:
+    """Register ``mes_train`` and ``mes_test`` where the names ask for one; warn of a folder that nothing uses."""
+    images, masks = datasets.MES.IMAGES, datasets.MES.MASKS
+    wanted = [name for name in mes.NAMES if name in (*datasets.TRAIN, *datasets.TEST)]
+    if not wanted:
+        if images and must_be_used:
+            logger.warning("DATASETS.MES.IMAGES is set, but DATASETS.TRAIN/TEST name neither mes_train nor mes_test")
+        return
+    if not images:
+        example = roots.find("mes_gowt1")
+        if masks or example is None or not all((example / part).is_dir() for part in ("images", "masks")):
+            raise DatasetError(
+                f"DATASETS.TRAIN/TEST name {wanted[0]} but DATASETS.MES.IMAGES is empty; set it to the folder of your "
+                f"images, and DATASETS.MES.MASKS to their label images, masks, ImageJ outlines or COCO JSON"
+            )
+        images, masks = example / "images", example / "masks"
+        logger.info("DATASETS.MES.IMAGES is empty: mes_train and mes_test are the images of %s", example)
+    if not masks:
+        raise DatasetError(
+            f"DATASETS.TRAIN/TEST name {wanted[0]} but DATASETS.MES.MASKS is empty; set it to a folder of label "
+            f"images, masks or ImageJ outlines, or to a COCO JSON"
+        )
+    mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT)
+
+
 def _require_registered(name: str, where: str) -> None:
     """Detectron2's catalog has ``name``."""
     if name in DatasetCatalog:
         return
     known = DatasetCatalog.list()
-    others = [name for name in known if not name.startswith(("livecell_", "custom_"))]
-    close = difflib.get_close_matches(name, [*known, "custom_train", "custom_val"], n=3)
+    others = [name for name in known if not name.startswith(("livecell_", "custom_", "mes_"))]
+    close = difflib.get_close_matches(name, [*known, "custom_train", "custom_val", *mes.NAMES], n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     raise DatasetError(
         f"{where}: there is no data set {name!r}{hint} Known are livecell_<split> and livecell_<cell type>_<split> "
         f"with split {', '.join(livecell.SPLITS)} and cell type {', '.join(livecell.CELL_TYPES)}; custom_train and "
-        f"custom_val (your own, through DATASETS.CUSTOM), and {len(others)} others that are registered"
+        f"custom_val (your own, through DATASETS.CUSTOM), mes_train and mes_test (a few outlined images, through "
+        f"DATASETS.MES), and {len(others)} others that are registered"
     )
 
 

@@ -87,6 +87,7 @@ def to_dataset_dicts(coco: CocoFile, locate: Callable[[str], str | None]) -> tup
         The records, in the file's order, and the number of annotations and polygons that were left out because they
         have no valid outline (logged). Each annotation keeps ``id``, ``area``, ``iscrowd`` and ``bbox`` (XYWH_ABS), in
         original pixels; polygons stay lists, run lengths become compressed COCO RLE. Images without annotations stay.
+        A record has ``cell_type`` (lower case) where its image entry has it.
     """
     records: dict[Hashable, dict] = {}
     for image in coco.images:
@@ -159,9 +160,15 @@ def _record(path: Path, image: dict, place: str) -> dict:
     height, width = image["height"], image["width"]
     if not all(isinstance(side, (int, float)) and side >= 1 and side == int(side) for side in (height, width)):
         raise DatasetError(f"{path}: image {image['file_name']} has height {height!r} and width {width!r}")
-    return {
+    record = {
         "file_name": place, "image_id": image["id"], "height": int(height), "width": int(width), "annotations": [],
     }  # fmt: skip
+    cell_type = image.get("cell_type")
+    if cell_type is None:
+        return record
+    if not isinstance(cell_type, str):
+        raise DatasetError(f"{path}: image {image['file_name']} has cell_type {cell_type!r}, which is not a text")
+    return {**record, "cell_type": cell_type.lower()}
 
 
 def _annotation(path: Path, source: dict, record: dict, left_out: Counter) -> dict | None:

@@ -79,6 +79,8 @@ def _load(name: str, split: str, cell_type: str | None) -> list[dict]:
             "%s: %d of %d images of %s are not below %s and are left out",
             name, len(coco.images) - len(records), len(coco.images), path, image_root,
         )  # fmt: skip
+    for record in records:
+        record["cell_type"] = cell_type_of(record["file_name"])
     exact = {"json_file": str(path)} if len(records) == listed and not left_out else {}
     set_metadata(name, coco, image_root, **exact)
     return records
