@@ -10,17 +10,17 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-__all__ = ["masks_to_rles", "postprocess_rle", "predict_rle"]
+__all__ = ["encode_crop", "masks_to_rles", "postprocess_rle", "predict_rle"]
 
 PIXELS_AT_ONCE = 1 << 22  # pixels sampled together
 
 
 @torch.no_grad()
 def predict_rle(model: nn.Module, batched_inputs: list[dict]) -> list[Instances]:
-    """Run a ``GeneralizedRCNN`` in evaluation mode and return its detections with run-length masks.
+    """Run a model in evaluation mode and return its detections with run-length masks.
 
     Args:
-        model: in evaluation mode.
+        model: a ``GeneralizedRCNN``, or a model with a method ``predict_rle`` of its own (the semantic ones).
         batched_inputs: Detectron2's input dicts; ``height`` and ``width`` give the output size.
 
     Returns:
@@ -28,6 +28,8 @@ def predict_rle(model: nn.Module, batched_inputs: list[dict]) -> list[Instances]
         scaled and clipped, empty ones dropped) but with ``pred_rles`` in the place of ``pred_masks``: a list of COCO
         RLE dicts {"size": [h, w], "counts": str}. ``mask_scores`` is there if the model scores masks.
     """
+    if hasattr(model, "predict_rle"):
+        return model.predict_rle(batched_inputs)
     raw = model.inference(batched_inputs, do_postprocess=False)
     sizes = [(x.get("height", r.image_size[0]), x.get("width", r.image_size[1])) for x, r in zip(batched_inputs, raw)]
     return [postprocess_rle(r, height, width) for r, (height, width) in zip(raw, sizes)]
@@ -72,7 +74,7 @@ def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
         pasted = _sample(masks[index], boxes[index], origin[index], window) >= threshold
         for i, crop in zip(index.tolist(), pasted.numpy()):
             w, h = size[i].tolist()
-            rles[i] = _encode(crop[:h, :w], origin[i].tolist(), height, width)
+            rles[i] = encode_crop(crop[:h, :w], origin[i].tolist(), height, width)
     return rles
 
 
@@ -103,8 +105,8 @@ def _sample(masks: Tensor, boxes: Tensor, origin: Tensor, window: Tensor) -> Ten
     return F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
 
 
-def _encode(crop: np.ndarray, origin: list[int], height: int, width: int) -> dict:
-    """RLE of an image of zeros with the boolean ``crop`` (h, w) at ``origin`` (x, y)."""
+def encode_crop(crop: np.ndarray, origin: list[int], height: int, width: int) -> dict:
+    """COCO RLE of an image of ``height`` x ``width`` zeros with the boolean ``crop`` (h, w) at ``origin`` (x, y)."""
     x0, y0 = origin
     # Positions, in column-major order of the image, where the value changes within or at the end of a column.
     padded = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=np.int8)
