@@ -192,6 +192,8 @@ class Evaluation(HookBase):
     def _track(self, iteration: int) -> None:
         """Update the best value and save the model where it is one."""
         best = self._best
+        if not best.metric:  # nothing is held out
+            return
         if best.metric not in self.results:
             known = ", ".join(sorted(self.results))
             raise ConfigError(f"TEST.BEST_METRIC: no {best.metric!r} among the results; there are: {known}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 
 from ..evaluation import LIVECELL
+from ..evaluation.livecell import HEADLINE
 from .errors import ConfigError
 
 __all__ = ["TrainerOptions"]
@@ -56,12 +57,14 @@ class TrainerOptions:
 
 
 def _best_metric(cfg: CfgNode) -> str:
-    """TEST.BEST_METRIC under its full name among the results, after checking that there will be one."""
+    """TEST.BEST_METRIC under its full name among the results, checked that there will be one; "" without test data."""
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
     known = [f"{task}/{metric}" for task in tasks for metric in LIVECELL.metrics]
-    known += ["segm/AFNR"] * cfg.MODEL.MASK_ON + ["val/total_loss"] * cfg.TEST.VAL_LOSS
+    known += [f"segm/{metric}" for metric in HEADLINE if cfg.MODEL.MASK_ON] + ["val/total_loss"] * cfg.TEST.VAL_LOSS
     metric = cfg.TEST.BEST_METRIC
     if metric not in known:
         raise ConfigError(f"TEST.BEST_METRIC is {metric!r}; with this model there are: {', '.join(known)}")
+    if not cfg.DATASETS.TEST:
+        return ""
     several = len(cfg.DATASETS.TEST) > 1 and not metric.startswith("val/")
     return f"{cfg.DATASETS.TEST[0]}/{metric}" if several else metric

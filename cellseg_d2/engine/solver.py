@@ -4,8 +4,10 @@ from functools import partial
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import build_lr_scheduler
+from detectron2.solver import LRMultiplier, build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.lr_scheduler import WarmupParamScheduler
+from fvcore.common.param_scheduler import ExponentialParamScheduler
 from torch import nn
 
 from .errors import ConfigError
@@ -14,7 +16,7 @@ __all__ = ["build_optimizer", "build_scheduler", "refresh_learning_rate"]
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW as SOLVER says, with its decay rules and gradient clipping.
+    """SGD, AdamW or RMSprop as SOLVER says, with its decay rules and gradient clipping.
 
     Beside Detectron2's CLIP_TYPE "value" and "norm" (each parameter for itself), "full_model" clips the norm of all
     gradients together.
@@ -32,8 +34,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         optimizer = torch.optim.SGD(groups, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, **common)
     elif solver.OPTIMIZER == "ADAMW":
         optimizer = torch.optim.AdamW(groups, **common)
+    elif solver.OPTIMIZER == "RMSPROP":
+        optimizer = torch.optim.RMSprop(groups, alpha=solver.RMSPROP_ALPHA, momentum=solver.MOMENTUM, **common)
     else:
-        raise ConfigError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}: choose SGD or ADAMW")
+        raise ConfigError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}: choose SGD, ADAMW or RMSPROP")
     if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE == "full_model":
         optimizer.register_step_pre_hook(partial(_clip_full_model, solver.CLIP_GRADIENTS.CLIP_VALUE))
         return optimizer
@@ -46,14 +50,35 @@ def _clip_full_model(limit: float, optimizer: torch.optim.Optimizer, *_: object)
 
 
 def build_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """Detectron2's schedule of SOLVER.LR_SCHEDULER_NAME, stepped once an iteration."""
+    """The schedule of SOLVER.LR_SCHEDULER_NAME, stepped once an iteration.
+
+    Detectron2's ``WarmupMultiStepLR`` and ``WarmupCosineLR``, and ``WarmupExponentialLR``: the rate falls by the same
+    factor at each iteration, from BASE_LR to BASE_LR_END.
+    """
     try:
+        if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupExponentialLR":
+            return _exponential(cfg.SOLVER, optimizer)
         return build_lr_scheduler(cfg, optimizer)
     except (ValueError, AssertionError) as error:
         raise ConfigError(
             f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built: {error}. Choose "
-            "WarmupMultiStepLR (SOLVER.STEPS ascending) or WarmupCosineLR (0 <= SOLVER.BASE_LR_END <= SOLVER.BASE_LR)"
+            "WarmupMultiStepLR (SOLVER.STEPS ascending), WarmupCosineLR (0 <= SOLVER.BASE_LR_END <= SOLVER.BASE_LR) or "
+            "WarmupExponentialLR (0 < SOLVER.BASE_LR_END <= SOLVER.BASE_LR)"
         ) from error
+
+
+def _exponential(solver: CfgNode, optimizer: torch.optim.Optimizer) -> LRMultiplier:
+    """rate(t) = BASE_LR * (BASE_LR_END / BASE_LR) ** (t / MAX_ITER), after the warm-up of the other schedules."""
+    if not 0 < solver.BASE_LR_END <= solver.BASE_LR:
+        raise ValueError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}, SOLVER.BASE_LR {solver.BASE_LR}")
+    schedule = WarmupParamScheduler(
+        ExponentialParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR),
+        solver.WARMUP_FACTOR,
+        min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
+        solver.WARMUP_METHOD,
+        solver.RESCALE_INTERVAL,
+    )
+    return LRMultiplier(optimizer, schedule, solver.MAX_ITER)
 
 
 def refresh_learning_rate(scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:

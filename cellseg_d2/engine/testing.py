@@ -4,6 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import nn
 from ..data.image_io import read_image
 from ..data.loader import CellLoader, build_test_loader
 from ..evaluation import LIVECellEvaluator
+from ..evaluation.livecell import IN_TRAINING
+from ..evaluation.options import Threshold
 from ..evaluation.overlay import write_overlay
 from ..evaluation.records import to_rle
 from ..files import read_json, write_json
@@ -32,6 +35,7 @@ __all__ = ["OverlayWriter", "evaluate_datasets", "evaluate_only", "run_inference
 
 logger = logging.getLogger(__name__)
 LOG_SECONDS = 5.0
+SEMANTIC = replace(IN_TRAINING, threshold=Threshold(0.0, "all cells of a semantic model"))
 
 Predict = Callable[[nn.Module, list[Mapping[str, Any]]], list[Instances]]
 Consumer = Callable[[Mapping[str, Any], Instances], None]
@@ -49,10 +53,12 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
         only (empty on the others).
     """
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    # A semantic model has decided already what is a cell: all of its cells count
+    options = SEMANTIC if hasattr(model, "set_threshold") else IN_TRAINING
     results = OrderedDict()
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / "inference" / name
-        evaluator = LIVECellEvaluator.from_dataset(name, tasks=tasks, output_dir=folder)
+        evaluator = LIVECellEvaluator.from_dataset(name, tasks=tasks, output_dir=folder, options=options)
         pictures = Path(cfg.OUTPUT_DIR) / "overlays" / name
         overlays = OverlayWriter(
             name, pictures, cfg.TEST.OVERLAYS, cfg.TEST.OVERLAYS_MIN_SCORE, cfg.INPUT.STRETCH_PERCENTILES

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..data.loader import build_train_loader, build_val_loss_loader
 from ..modeling.checkpoint import load_weights
+from .calibration import calibrate
 from .checkpoint import AtomicCheckpointer
 from .errors import (
     CheckpointError,
@@ -127,7 +128,7 @@ class Trainer(TrainerBase):
             "build_loader": partial(build_train_loader, cfg),
             "options": TrainerOptions.from_config(cfg, seed),
             "precision": Precision.from_config(cfg),
-            "evaluations": _evaluations(cfg, cls.test),
+            "evaluations": _evaluations(cfg, model, cls.test),
         }
 
     @staticmethod
@@ -204,6 +205,8 @@ class Trainer(TrainerBase):
         # The writers have closed the last iteration; what comes now belongs after it
         self.storage.iter = self.iter + 1
         self.evaluation.run(self.iter)
+        if hasattr(self.checkpointer.model, "set_threshold"):
+            self.checkpointer.save("model_final")  # again, with the threshold that the evaluation has chosen
 
     def run_step(self, batches: Iterable[list[Mapping[str, Any]]]) -> None:
         """One iteration: forward, check, backward, check, update."""
@@ -275,18 +278,19 @@ class Trainer(TrainerBase):
         )
 
 
-def _evaluations(cfg: CfgNode, test: Callable[..., OrderedDict]) -> list[Evaluate]:
+def _evaluations(cfg: CfgNode, model: nn.Module, test: Callable[..., OrderedDict]) -> list[Evaluate]:
     """What to run at an evaluation."""
+    choosing = [partial(calibrate, cfg)] if hasattr(model, "set_threshold") and cfg.TEST.ROC_IMAGES else []
     if not cfg.DATASETS.TEST:
         logger.warning("DATASETS.TEST is empty: no validation, no best checkpoint")
-        return []
+        return choosing
 
     def losses(model: nn.Module, should_stop: Callable[[], bool]) -> dict[str, float]:
         with config_errors("the validation loader"):
             loader = build_val_loss_loader(cfg, cfg.DATASETS.TEST[0])
         return validation_losses(model, loader, should_stop)
 
-    return [*([losses] if cfg.TEST.VAL_LOSS else []), partial(test, cfg)]
+    return [*([losses] if cfg.TEST.VAL_LOSS else []), *choosing, partial(test, cfg)]
 
 
 def _log_skipped(loader: Iterable[list[Mapping[str, Any]]]) -> None:
