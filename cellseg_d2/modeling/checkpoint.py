@@ -111,7 +111,14 @@ def _judge(report: LoadReport, reinit_mismatched: bool, complete: bool, state: d
 
 
 def _rename(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The file's entries under the model's names: the prefix under which most of them are known."""
+    """The file's entries under the model's names: the prefix under which most of them are known.
+
+    Every member of an ensemble gets the entries of a file of a single model.
+    """
+    members = sorted({".".join(k.split(".")[:2]) + "." for k in own if k.startswith("members.")})
+    if members and not any(k.startswith("members.") for k in state):
+        single = {k.removeprefix(members[0]): v for k, v in own.items() if k.startswith(members[0])}
+        return {member + k: v for k, v in _rename(state, single).items() for member in members}
     known = {prefix: sum(prefix + k in own for k in state) for prefix in PREFIXES}
     best = max(PREFIXES, key=lambda prefix: known[prefix])
     renamed = {best + k: v for k, v in state.items() if k not in IGNORED}

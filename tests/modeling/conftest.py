@@ -11,7 +11,8 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from cellseg_d2 import add_cellseg_config
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "oracle"))
+# test folders are no packages: what tests share is imported from here
+sys.path[:0] = [str(ROOT / "tests" / "oracle"), str(ROOT / "tests" / "modeling")]
 
 import fill  # noqa: E402  (the fixtures' own generator of weights, images and cells)
 

@@ -16,6 +16,7 @@ from .watershed import HIGHEST, STEPS, distances, join_small, part
 __all__ = ["SPLITS", "CellOptions", "label_cells", "labels_to_instances", "with_masks"]
 
 SPLITS = ("none", "distance", "classes")
+ROUNDING = 1e-4  # of probabilities that were added or averaged
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _checked(name: str, values: np.ndarray, shape: tuple[int, int] | None = None
     if np.isnan(low):
         count = int(np.isnan(values).sum())
         raise ValueError(f"the {name} is NaN in {count} of {values.size} pixels; the model's output is not finite")
-    if low < 0 or high > 1:
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(f"the {name} lies in {low:g}..{high:g}, not in 0..1; are these logits?")
     return values
 
@@ -201,5 +202,6 @@ def _components(foreground: np.ndarray, min_area: int) -> np.ndarray:
     if min_area > 1:
         keep = np.bincount(labels[foreground > 0], minlength=count) >= min_area
         keep[0] = False
-        labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+        if not keep[1:].all():
+            labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
     return labels
