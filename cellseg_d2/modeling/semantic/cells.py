@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 
 from ..postprocess import encode_crop
-from .watershed import HIGHEST, STEPS, distances, join_small, part
+from .parting import part_at_waists, part_between
 
 __all__ = ["SPLITS", "CellOptions", "label_cells", "labels_to_instances", "with_masks"]
 
@@ -69,8 +70,8 @@ def label_cells(
     "distance" is a watershed on the Euclidean distance to the background: a maximum is a cell of its own where the
     distance falls by at least ``split_depth`` before a higher maximum is reached (the h-maxima transform). "classes" is
     one on the probability of interiors, ``probability - edge_probability``: each connected piece of at least
-    ``threshold`` is a cell, and a component that has none stays whole. A part that is smaller than ``min_area`` goes to
-    the part of the same component with which it shares the longest border.
+    ``threshold`` is a cell, and a component that has none stays whole. So does one that would get a part of fewer than
+    ``min_area`` pixels.
 
     Args:
         probability: (H, W) float, foreground (edges of cells included), 0..1.
@@ -87,13 +88,7 @@ def label_cells(
     if options.hole_area:
         _fill_holes(foreground, options.hole_area)
     labels = _components(foreground, options.min_area)
-    if options.split == "none":
-        return labels
-    if options.split == "distance":
-        labels = part(labels, distances(labels), max(round(options.split_depth * STEPS), 1))
-    else:
-        labels = _part_by_classes(labels, probability, edge_probability, options.threshold)
-    return join_small(labels, options.min_area) if options.min_area > 1 else labels
+    return labels if options.split == "none" else _part(labels, probability, edge_probability, options)
 
 
 def labels_to_instances(labels: np.ndarray, probability: np.ndarray) -> Instances:
@@ -126,49 +121,24 @@ def labels_to_instances(labels: np.ndarray, probability: np.ndarray) -> Instance
     return result
 
 
-def with_masks(instances: Instances, labels: np.ndarray) -> Instances:
-    """A copy with ``pred_masks`` (N, H, W) bool in the place of ``pred_rles``, for Detectron2's own consumers.
-
-    Args:
-        instances: cells of :func:`labels_to_instances`.
-        labels: the label map that they were made of.
-
-    Raises:
-        ValueError: the label map has another size.
-    """
-    if labels.shape != instances.image_size:
-        raise ValueError(f"a label map of shape {labels.shape} for cells of an image of {instances.image_size}")
+def with_masks(instances: Instances) -> Instances:
+    """A copy with ``pred_masks`` (N, H, W) bool in the place of ``pred_rles``, for Detectron2's own consumers."""
     fields = dict(instances.get_fields())
     rles = fields.pop("pred_rles")
-    masks = np.zeros((len(rles), *labels.shape), dtype=bool)
-    for mask, rle, box in zip(masks, rles, instances.pred_boxes.tensor.int().tolist()):
-        window = slice(box[1], box[3]), slice(box[0], box[2])
-        column, row = divmod(_first_length(rle["counts"]), labels.shape[0])
-        mask[window] = labels[window] == labels[row, column]
-    return Instances(instances.image_size, **fields, pred_masks=torch.from_numpy(masks))
+    masks = mask_util.decode(rles) if rles else np.zeros((*instances.image_size, 0), np.uint8)
+    return Instances(instances.image_size, **fields, pred_masks=torch.from_numpy(masks.astype(bool)).permute(2, 0, 1))
 
 
-def _part_by_classes(
-    labels: np.ndarray, probability: np.ndarray, edge_probability: np.ndarray | None, threshold: float
+def _part(
+    labels: np.ndarray, probability: np.ndarray, edge_probability: np.ndarray | None, options: CellOptions
 ) -> np.ndarray:
-    """Components parted between their interiors: all of an interior is as high as can be, all else below half of it."""
+    """Components parted as the options say."""
+    if options.split == "distance":
+        return part_at_waists(labels, options.split_depth, options.min_area)
     if edge_probability is None:
         raise ValueError("MODEL.SEMANTIC.SPLIT: classes needs a model with MODEL.SEM_SEG_HEAD.NUM_CLASSES 3")
     interior = probability - _checked("edge probability", edge_probability, probability.shape)
-    heights = (interior.clip(0, 1) * (HIGHEST // 2)).astype(np.uint16)
-    heights[interior >= threshold] = HIGHEST
-    return part(labels, heights, HIGHEST - HIGHEST // 2)
-
-
-def _first_length(counts: str) -> int:
-    """The first run length of COCO's compressed ``counts``: 5 bits a character, lowest first, bit 5 for "go on"."""
-    value = 0
-    for place, character in enumerate(counts):
-        bits = ord(character) - 48
-        value |= (bits & 0x1F) << 5 * place
-        if not bits & 0x20:
-            break
-    return value
+    return part_between(labels, interior, (interior >= options.threshold) & (labels > 0), options.min_area)
 
 
 def _checked(name: str, values: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:

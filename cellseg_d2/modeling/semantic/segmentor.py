@@ -86,7 +86,7 @@ class CellSegmentor(SemanticSegmentor):
             ``scores`` = mean probability, ``pred_classes``, ``pred_masks`` (N, H, W) bool).
         """
         labels, probability = self._labels(logits)
-        instances = with_masks(labels_to_instances(labels, probability), labels)
+        instances = with_masks(labels_to_instances(labels, probability))
         return {"sem_seg": logits, "probability": foreground_probability(logits), "instances": instances}
 
     def predict_rle(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
