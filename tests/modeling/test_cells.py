@@ -138,6 +138,15 @@ def test_parts_refine_components(depth):
         assert part_at_waists(labels, 2 * depth).max() <= parts.max()
 
 
+def test_skipping_convex_components_changes_nothing(monkeypatch):
+    for seed in range(5):
+        labels = label_cells(blobs(seed), CellOptions())
+        quick = part_at_waists(labels, 3.0)
+        with monkeypatch.context() as patch:
+            patch.setattr("cellseg_d2.modeling.semantic.parting._dent", lambda own: np.inf)
+            assert (part_at_waists(labels, 3.0) == quick).all()
+
+
 def test_components_of_lines_stay():
     """Nothing of them is as high as the depth."""
     labels = label_cells(picture("####.", ".....", "####."), CellOptions())
@@ -159,12 +168,15 @@ def test_classes_part_between_interiors():
         assert (labels[5:25, column + 2] == labels[5:25, column + 4]).all()
 
 
-def test_a_component_with_a_small_part_stays_whole():
-    labels = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [2, 2, 2, 2, 2]], np.int32)
-    tops = np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 1, 1]], bool)
-    heights = np.array([[3, 2, 1, 2, 3], [0, 0, 0, 0, 0], [2, 0, 1, 2, 3]], float)
-    assert part_between(labels, heights, tops, 2).tolist() == [[1, 1, 1, 2, 2], [0] * 5, [3, 3, 4, 4, 4]]
-    assert part_between(labels, heights, tops, 3).max() == 2
+def test_a_top_with_a_small_part_is_none():
+    """Two cells with a speck between them, in the first row; the second row is a component of its own."""
+    labels = np.array([[1] * 9, [0] * 9, [2] * 9], np.int32)
+    heights = np.array([[5, 6, 5, 1, 9, 1, 5, 6, 5], [0] * 9, [1, 2, 3, 4, 5, 4, 3, 2, 1]], float)
+    tops = np.isin(heights, (6, 9))
+    assert [len(set(row)) for row in part_between(labels, heights, tops).tolist()] == [3, 1, 1]
+    without = part_between(labels, heights, tops, 4)
+    assert without[0, 1] != without[0, 7] and np.bincount(without[0])[1:].min() >= 4
+    assert part_between(labels, heights, tops, 6).max() == 2
 
 
 @pytest.mark.parametrize("split", ["distance", "classes"])

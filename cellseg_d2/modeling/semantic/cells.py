@@ -70,8 +70,8 @@ def label_cells(
     "distance" is a watershed on the Euclidean distance to the background: a maximum is a cell of its own where the
     distance falls by at least ``split_depth`` before a higher maximum is reached (the h-maxima transform). "classes" is
     one on the probability of interiors, ``probability - edge_probability``: each connected piece of at least
-    ``threshold`` is a cell, and a component that has none stays whole. So does one that would get a part of fewer than
-    ``min_area`` pixels.
+    ``threshold`` is a cell, and a component that has none stays whole. Parts of fewer than ``min_area`` pixels go to
+    their neighbours.
 
     Args:
         probability: (H, W) float, foreground (edges of cells included), 0..1.

@@ -1,5 +1,7 @@
 """Components of pixels parted at their waists, or between the interiors of their cells, by scikit-image's watershed."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from scipy import ndimage
@@ -8,7 +10,10 @@ from skimage.segmentation import watershed
 
 __all__ = ["part_at_waists", "part_between"]
 
+PIXEL = 1.0  # by which outlines through pixel centres may err
 ALL_NEIGHBOURS = np.ones((3, 3))
+# The component's pixels in its window, and the window -> the tops among these pixels
+Tops = Callable[[np.ndarray, tuple[slice, slice]], np.ndarray]
 
 
 def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.ndarray:
@@ -20,7 +25,7 @@ def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.nd
     Args:
         labels: (H, W) int32 4-connected components, 0 background.
         depth: pixels.
-        min_area: a component that would get a smaller part stays whole.
+        min_area: a top whose part would be smaller is none.
 
     Returns:
         (H, W) int32, 1..N.
@@ -28,8 +33,15 @@ def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.nd
     if labels.all():
         return labels  # nowhere any background
     distance = cv2.distanceTransform((labels > 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    lowered = reconstruction(distance - np.float32(depth), distance)
-    return part_between(labels, distance, local_maxima(lowered) & (labels > 0), min_area)
+
+    def tops(own: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+        at_frame = any(s.start == 0 or s.stop == side for s, side in zip(window, labels.shape))
+        if not at_frame and _dent(own) + PIXEL <= depth:
+            return own
+        heights = np.pad(np.where(own, distance[window], 0), 1)
+        return local_maxima(reconstruction(heights - np.float32(depth), heights))[1:-1, 1:-1] & own
+
+    return _part_each(labels, distance, tops, min_area)
 
 
 def part_between(labels: np.ndarray, heights: np.ndarray, tops: np.ndarray, min_area: int = 0) -> np.ndarray:
@@ -38,20 +50,53 @@ def part_between(labels: np.ndarray, heights: np.ndarray, tops: np.ndarray, min_
     Args:
         labels: as in :func:`part_at_waists`.
         heights: (H, W) float.
-        tops: (H, W) bool, inside components; a component that has none, or one, stays whole.
+        tops: (H, W) bool; a component that has none, or one, stays whole.
         min_area: as in :func:`part_at_waists`.
 
     Returns:
         (H, W) int32, 1..N.
     """
-    markers, count = ndimage.label(tops, ALL_NEIGHBOURS, output=np.int32)
-    topless = np.bincount(labels[tops], minlength=labels.max() + 1) == 0
-    topless[0] = False
-    markers = np.where(topless[labels], labels + count, markers)
-    parts = watershed(-heights, markers, mask=labels > 0)  # to 4 neighbours, as the components are
-    owners = np.zeros(parts.max() + 1, np.int64)
-    owners[parts] = labels
-    areas = np.bincount(parts.ravel(), minlength=len(owners))
-    whole = np.unique(owners[(areas > 0) & (areas < min_area)])
-    parts = np.where(np.isin(labels, whole) & (labels > 0), labels + len(owners), parts)
-    return np.unique(np.append(parts.ravel(), 0), return_inverse=True)[1][:-1].reshape(labels.shape).astype(np.int32)
+    return _part_each(labels, heights, lambda own, window: tops[window] & own, min_area)
+
+
+def _part_each(labels: np.ndarray, heights: np.ndarray, find_tops: Tops, min_area: int) -> np.ndarray:
+    """Part one component after the other in its own window, so that the work goes with the foreground."""
+    result = np.zeros_like(labels)
+    cells = 0
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
+        if window is None:
+            continue
+        own = labels[window] == number
+        parts = _flood(own, heights[window], ndimage.label(find_tops(own, window), ALL_NEIGHBOURS)[0], min_area)
+        result[window][own] = parts[own] + cells
+        cells += parts.max()
+    return result
+
+
+def _flood(own: np.ndarray, heights: np.ndarray, markers: np.ndarray, min_area: int) -> np.ndarray:
+    """Parts 1, 2, ... of one component; the smallest that is too small loses its marker, until none is."""
+    while markers.max() > 1:
+        parts = watershed(-heights, markers, mask=own)  # to 4 neighbours, as the component is
+        areas = np.bincount(parts[own])[1:]
+        if areas.min() >= min_area:
+            return parts
+        smallest = int(areas.argmin()) + 1
+        markers = np.where(markers == smallest, 0, markers - (markers > smallest))
+    return own.astype(np.int32)
+
+
+def _dent(mask: np.ndarray) -> float:
+    """How deep, in pixels, the outline of a component lies below its convex hull; infinite where it has holes.
+
+    The distance to the outside of a convex set is concave, so that it has one top. No waist is deeper than the dents.
+    """
+    outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if len(outlines) > 1:
+        return np.inf
+    points, hull = outlines[0][:, 0], cv2.convexHull(outlines[0])[:, 0]
+    side = np.roll(hull, -1, axis=0) - hull
+    length = np.hypot(*side.T)
+    if not length.all():
+        return 0.0  # one pixel
+    offset = points[:, None] - hull
+    return float(np.abs((side[:, 0] * offset[..., 1] - side[:, 1] * offset[..., 0]) / length).min(axis=1).max())
