@@ -94,10 +94,12 @@ def test_what_is_imported_is_required(setup_arguments):
 @pytest.mark.parametrize(
     ("layer", "forbidden"),
     [
-        ("config.py", ("modeling", "data", "evaluation", "engine", "inference")),
-        ("modeling", ("data", "evaluation", "engine", "inference")),
-        ("data", ("evaluation", "engine", "inference")),
-        ("evaluation", ("engine",)),
+        ("config.py", ("modeling", "data", "evaluation", "engine", "inference", "analysis")),
+        ("modeling", ("data", "evaluation", "engine", "inference", "analysis")),
+        ("data", ("evaluation", "engine", "inference", "analysis")),
+        ("evaluation", ("engine", "inference", "analysis")),
+        ("engine", ("inference", "analysis")),
+        ("inference", ("analysis",)),
     ],
 )
 def test_layers(layer, forbidden):
