@@ -170,13 +170,14 @@ def test_classes_part_between_interiors():
 
 def test_a_top_with_a_small_part_is_none():
     """Two cells with a speck between them, in the first row; the second row is a component of its own."""
-    labels = np.array([[1] * 9, [0] * 9, [2] * 9], np.int32)
-    heights = np.array([[5, 6, 5, 1, 9, 1, 5, 6, 5], [0] * 9, [1, 2, 3, 4, 5, 4, 3, 2, 1]], float)
+    labels = np.array([[1] * 13, [0] * 13, [2] * 13], np.int32)
+    cells = [4, 5, 6, 5, 4, 1, 9, 1, 4, 5, 6, 5, 4]
+    heights = np.array([cells, [0] * 13, [0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0, 0, 0]], float)
     tops = np.isin(heights, (6, 9))
     assert [len(set(row)) for row in part_between(labels, heights, tops).tolist()] == [3, 1, 1]
     without = part_between(labels, heights, tops, 4)
-    assert without[0, 1] != without[0, 7] and np.bincount(without[0])[1:].min() >= 4
-    assert part_between(labels, heights, tops, 6).max() == 2
+    assert without[0, 2] != without[0, 10] and np.bincount(without[0])[1:].min() >= 4
+    assert part_between(labels, heights, tops, 8).max() == 2
 
 
 @pytest.mark.parametrize("split", ["distance", "classes"])
