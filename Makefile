@@ -14,10 +14,10 @@ THREADS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $
 export OMP_NUM_THREADS ?= $(THREADS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint doctor bundle clean
+.PHONY: help setup demo mes-demo test bench lint doctor bundle clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP)  ## make .venv and install everything into it (done once)
 
@@ -26,6 +26,9 @@ $(STAMP): setup.py constraints.txt scripts/setup.sh scripts/detectron2.txt
 
 demo: setup  ## simulate cells, train, evaluate and predict: results in output/demo
 	@$(PY) tools/demo.py --output output/demo
+
+mes-demo: setup  ## outline mouse stem cells: train on all frames but one, score that one: results in output/mes-demo
+	@$(PY) tools/mes_demo.py --output output/mes-demo
 
 test: lint  ## check the code and run the tests (all but those marked slow)
 	@$(PY) -m pytest -q -m 'not slow and not bench'

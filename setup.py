@@ -37,7 +37,7 @@ REQUIRES = [
     "tifffile",
     "imagecodecs",  # LZW and other compressed TIFF
     "roifile",  # ImageJ's outlines
-    # prediction without a GPU: networks exported once, run three times as fast
+    # prediction without a GPU: networks exported once, run faster
     "onnx",
     "onnxscript",
     "onnxruntime",

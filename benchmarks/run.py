@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import frame
 import numpy as np
 import pycocotools.mask as mask_util
 import scoring
@@ -70,6 +71,8 @@ def annotations(cells: int) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        Console().print(frame.run(Path(folder)))
     torch.set_num_threads(1)
     table = Table(title=f"CPU seconds, one thread, {HEIGHT} x {WIDTH} pixels")
     for column in ("", "cells", "cellseg_d2", "Detectron2", "ratio"):

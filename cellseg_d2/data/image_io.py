@@ -9,13 +9,21 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-__all__ = ["CorruptImageError", "check_percentiles", "read_grey", "read_image", "read_raw", "stretch_to_uint8"]
+__all__ = [
+    "CorruptImageError",
+    "check_percentiles",
+    "read_grey",
+    "read_image",
+    "read_raw",
+    "stretch_to_uint8",
+    "to_grey",
+]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # For images of more than 8 bits where no percentiles are given
 DEFAULT_STRETCH = (0.1, 99.9)
 # Shares of red, green and blue in the luminance (ITU-R BT.601)
-_LUMINANCE = (0.299, 0.587, 0.114)
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class CorruptImageError(ValueError):
@@ -95,13 +103,17 @@ def read_grey(path: str | Path) -> np.ndarray:
     Raises:
         CorruptImageError, OSError: see :func:`read_raw`.
     """
-    image = read_raw(path)
+    return to_grey(read_raw(path))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """One channel of an image of H x W or H x W x 3 (RGB); see :func:`read_grey`."""
     if image.ndim == 2:
         return image
     red = image[:, :, 0]
     if (image[:, :, 1] == red).all() and (image[:, :, 2] == red).all():
         return np.ascontiguousarray(red)
-    return image.astype(np.float32) @ np.array(_LUMINANCE, dtype=np.float32)
+    return image.astype(np.float32) @ np.array(LUMINANCE, dtype=np.float32)
 
 
 def check_percentiles(percentiles: Sequence[float]) -> None:

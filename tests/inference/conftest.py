@@ -7,7 +7,8 @@ import torch
 
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
-from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.model_folder import load_model, save_model
+from cellseg_d2.inference.runtime import OnnxNetwork, make_network
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ("MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA", 5)
@@ -39,6 +40,14 @@ def folder(tmp_path_factory):
     cfg, model = small_model()
     model.set_threshold(0.375)
     return save_model(tmp_path_factory.mktemp("models") / "unet", cfg, model, {"choice": "f1"})
+
+
+@pytest.fixture(scope="module")
+def network_file(folder):
+    """The exported network of the model in ``folder``."""
+    assert isinstance(make_network(load_model(folder)[1], "onnx", folder), OnnxNetwork)
+    (path,) = folder.glob("*.onnx")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -121,11 +121,16 @@ class TransposedConv(nn.ConvTranspose2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H s, W s)."""
         s, (height, width) = self.stride[0], x.shape[-2:]
-        kernel = self.weight.view(self.in_channels, self.out_channels, 2, s, 2, s).flip(2, 4)
-        kernel = kernel.permute(1, 3, 5, 0, 2, 4).reshape(-1, self.in_channels, 2, 2)
-        phases = F.pixel_shuffle(F.conv2d(x, kernel, padding=1), s)
+        phases = F.pixel_shuffle(F.conv2d(x, self.phase_kernel(), padding=1), s)
         half = s // 2
         return phases[..., half : half + height * s, half : half + width * s] + self.bias[:, None, None]
+
+    def phase_kernel(self) -> Tensor:
+        """The weights of the 2x2 convolution, (out_channels s s, in_channels, 2, 2)."""
+        s = self.stride[0]
+        # The first tap is the neighbour above (or to the left), which reaches here with the end of its kernel
+        kernel = self.weight.view(self.in_channels, self.out_channels, 2, s, 2, s).flip(2, 4)
+        return kernel.permute(1, 3, 5, 0, 2, 4).reshape(-1, self.in_channels, 2, 2)
 
 
 @SEM_SEG_HEADS_REGISTRY.register()

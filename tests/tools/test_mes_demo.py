@@ -1,0 +1,70 @@
+"""make mes-demo in small: a fold from training to a model folder that predicts, what it writes, and that it goes on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = [
+    "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "1",
+    "INPUT.CROP.SIZE", "[64, 64]", "DATALOADER.NUM_WORKERS", "0", "MODEL.SEMANTIC.MIN_AREA", "4",
+]  # fmt: skip
+NAMES = {"pixel_auc", "pixel_f1", "instance_f1_50", "seconds_per_frame", "train_minutes"}
+
+
+def run(tool, *arguments):
+    call = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+    return subprocess.run(call, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frames")
+    json_file = write_dataset(folder, PhantomSpec(height=96, width=128, cells=(4, 6), scale=0.7), 3, seed=0)
+    return json_file.parent / "images", json_file
+
+
+def test_a_fold_and_its_model(frames, tmp_path):
+    images, masks = frames
+    command = ["--images", images, "--masks", masks, "--output", tmp_path / "out", *QUICK]
+    done = run("mes_demo.py", *command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary) == NAMES
+    assert all(0 <= summary[name] <= 1 for name in ("pixel_auc", "pixel_f1", "instance_f1_50") if summary[name])
+    held_out = sorted(images.iterdir())[-1]
+    assert (tmp_path / "out" / f"{held_out.stem}.png").stat().st_size > 10_000
+
+    again = run("mes_demo.py", *command)
+    assert again.returncode == 0 and "going on after iteration 4" in again.stdout
+    repeated = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert repeated["pixel_auc"] == summary["pixel_auc"]
+
+    found = run("predict.py", held_out, "--model", tmp_path / "out" / "model", "--output", tmp_path / "predicted")
+    assert found.returncode == 0, found.stderr
+    assert tifffile.imread(tmp_path / "predicted" / "labels" / f"{held_out.stem}.tif").shape == (96, 128)
+
+
+def test_each_frame_in_turn(frames, tmp_path):
+    images, masks = frames
+    once = ["SOLVER.MAX_ITER", "1", "TEST.ROC_IMAGES", "1"]
+    done = run(
+        "mes_demo.py", "--images", images, "--masks", masks, "--output", tmp_path, "--leave-one-out", *QUICK, *once
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = json.loads((tmp_path / "leave_one_out.json").read_text())
+    assert set(content["folds"]) == {path.stem for path in images.iterdir()}
+    for name, row in content["spread"].items():
+        values = [fold[name] for fold in content["folds"].values()]
+        assert row["mean"] == pytest.approx(sum(values) / 3) and row["min"] == min(values)
+
+
+def test_images_need_masks(tmp_path):
+    done = run("mes_demo.py", "--images", tmp_path)
+    assert done.returncode == 2 and "--images needs --masks" in done.stderr

@@ -1,0 +1,178 @@
+"""The command line as a user runs it: images in, label images, probabilities, overlays and COCO out."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import tifffile
+import torch
+from detectron2.modeling import build_model
+
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
+from cellseg_d2.engine.setup import load_config
+from cellseg_d2.errors import MissingDataError
+from cellseg_d2.inference.batch import find_images, output_names
+from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.semantic import SemanticPredictor
+from cellseg_d2.modeling.semantic import label_cells
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "predict.py"
+SMALL = ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA", 0, "MODEL.SEMANTIC.HOLE_AREA", 0]
+ENSEMBLE = [*SMALL, "MODEL.ENSEMBLE.CELL_TYPES", ["huh7", "bv2"]]
+
+
+def save(folder, name, options):
+    """An untrained model; its threshold parts its probabilities."""
+    cfg = load_config(str(ROOT / "configs" / name), options)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    model.set_threshold(0.1)
+    return save_model(folder, cfg, model, {})
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a model, an ensemble, and images in two folders, one of them twice under a name and one damaged."""
+    folder = tmp_path_factory.mktemp("predict")
+    save(folder / "model", "unet.yaml", SMALL)
+    save(folder / "ensemble", "unet_ensemble.yaml", ENSEMBLE)
+    for number, name in enumerate(["one/t1.tif", "one/t2.tif", "two/t1.tif"]):
+        (folder / name).parent.mkdir(exist_ok=True)
+        tifffile.imwrite(folder / name, simulate(PhantomSpec(height=72, width=90, cells=(3, 5)), seed=number).image)
+    content = (folder / "one" / "t2.tif").read_bytes()
+    (folder / "two" / "cut.tif").write_bytes(content[: len(content) // 2])
+    (folder / "one" / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(work):
+    """The tool, run on all images as a process of its own, into a folder with an overlay of an earlier run."""
+    stale = work / "out" / "overlays" / "cut.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of an earlier run")
+    options = ["--model", work / "model", "--output", work / "out", "--runtime", "eager", "--min-area", "9"]
+    command = [sys.executable, TOOL, work / "one", work / "tw?" / "*.tif", *options]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The tool in this process: arguments to exit code and what went to stderr."""
+    spec = importlib.util.spec_from_file_location("predict", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+        with pytest.raises(SystemExit) as stop:
+            tool.main()
+        return stop.value.code, capsys.readouterr().err
+
+    return run
+
+
+def test_a_bad_image_is_named_and_stops_no_other(work, done):
+    assert done.returncode == 1, done.stderr
+    assert "two/cut.tif" in done.stderr and "1 of 4 images could not be used" in done.stderr
+    assert "Traceback" not in done.stderr
+    run = json.loads((work / "out" / "run.json").read_text())
+    assert [Path(image["file"]).name for image in run["images"]] == ["t1.tif", "t2.tif", "t1.tif"]
+    assert [Path(failure["file"]).name for failure in run["failures"]] == ["cut.tif"]
+    assert not list((work / "out").glob("*/cut.*"))
+
+
+def test_run_says_how_it_was_made(work, done):
+    run = json.loads((work / "out" / "run.json").read_text())
+    assert run["model"]["sha256"] == json.loads((work / "model" / "model.json").read_text())["sha256"]
+    assert run["options"]["min_area"] == 9 and run["options"]["runtime"] == "eager"
+    assert run["thresholds"] == {"all": pytest.approx(0.1)} and "torch" in run["versions"]
+    for image in run["images"]:
+        assert image["seconds"] == pytest.approx(sum(image["steps"].values()))
+        assert image["name"] in done.stdout
+
+
+def test_files_hold_what_the_predictor_finds(work, done):
+    predictor = SemanticPredictor.from_folder(work / "model", "eager", cells={"min_area": 9})
+    for image, name in (("one/t1.tif", "one_t1"), ("one/t2.tif", "t2"), ("two/t1.tif", "two_t1")):
+        labels = tifffile.imread(work / "out" / "labels" / f"{name}.tif")
+        probability = tifffile.imread(work / "out" / "probabilities" / f"{name}.tif")
+        assert labels.dtype == np.uint16 and probability.dtype == np.float32
+        assert np.array_equal(labels, label_cells(probability, predictor.member().options))
+        # Another process rounds otherwise
+        assert np.abs(probability - predictor(work / image).probability).max() < 1e-5
+        overlay = cv2.imread(str(work / "out" / "overlays" / f"{name}.png"))
+        white = (overlay == 255).all(axis=2)
+        assert overlay.shape == (72, 90, 3) and white.any() and not white[labels == 0].any()
+
+
+def test_coco_file_has_every_cell(work, done):
+    coco = json.loads((work / "out" / "cells.json").read_text())
+    assert [Path(image["file_name"]).name for image in coco["images"]] == ["t1.tif", "t2.tif", "t1.tif"]
+    assert len({image["file_name"] for image in coco["images"]}) == 3
+    assert sum(len([a for a in coco["annotations"] if a["image_id"] == i["id"]]) for i in coco["images"]) > 0
+    for image in coco["images"]:
+        labels = tifffile.imread(work / "out" / image["labels"])
+        cells = [a for a in coco["annotations"] if a["image_id"] == image["id"]]
+        assert len(cells) == labels.max()
+        covered = sum((mask_util.decode(a["segmentation"]) for a in cells), np.zeros((72, 90), np.uint8))
+        assert np.array_equal(covered, labels > 0)
+        assert all(0.1 <= a["score"] <= 1 for a in cells)
+
+
+def test_ensembles_need_the_cell_type(work, call):
+    options = ["--model", work / "ensemble", "--output", work / "types"]
+    code, said = call(work / "one", *options)
+    assert code == 2 and "huh7, bv2" in said
+    assert call(work / "one", *options, "--cell-type", "BV2")[0] == 0
+    assert len(list((work / "types" / "labels").iterdir())) == 2
+
+
+def test_unusable_input_is_one_line(work, call):
+    options = ["--model", work / "model", "--output", work / "nothing", "--runtime", "eager"]
+    for images, more, words in (
+        (["missing.tif"], [], "missing.tif"),
+        ([work], [], "no file in this folder"),
+        ([work / "one"], ["--model", work / "model" / "model.pth"], "give the folder"),
+        ([work / "one"], ["--model", work / "one"], "it lacks"),
+        ([work / "one"], ["--threshold", "7"], "7"),
+        ([work / "one"], ["--min-area", "-1"], "MIN_AREA"),
+        ([work / "one"], ["--split", "classes"], "split classes"),
+        ([work / "one"], ["--cell-type", "bv2"], "--cell-type"),
+        ([work / "one"], ["--output", work / "one" / "t1.tif"], "t1.tif"),
+    ):
+        code, said = call(*images, *options, *more)
+        assert code == 2 and words in said and said.count("\n") == 1, said
+
+
+def test_find_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = ["one/t1.tif", "one/t2.TIF", "two/t1.png", "a[1].tif"]
+    for name in (*images, "one/notes.txt", "one/.t3.tif", "out/labels/t1.tif"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"")
+    for arguments, expected in (
+        (["two", "one/*", "two/t1.png"], ["two/t1.png", "one/notes.txt", "one/t1.tif", "one/t2.TIF"]),
+        (["one"], ["one/t1.tif", "one/t2.TIF"]),
+        (["**/t1.*"], ["one/t1.tif", "two/t1.png"]),  # not what an earlier run wrote
+        (["out/labels/t1.tif"], ["out/labels/t1.tif"]),  # but where it is asked for by its name
+        (["a[1].tif"], ["a[1].tif"]),  # a name that is a pattern too
+    ):
+        assert find_images(arguments, tmp_path / "out") == [Path(name) for name in expected]
+    for wrong in ("three", "one/*.png", "out"):
+        with pytest.raises(MissingDataError, match=wrong.partition("/")[0]):
+            find_images(["one/t1.tif", wrong], tmp_path / "out")
+
+
+def test_output_names_differ():
+    names = output_names([Path(p) for p in ("a/x.tif", "b/x.tif", "b/X.png", "c/y.tif", "c/b_x.tif", "d/b_x-2.tif")])
+    assert names[:2] == ["a_x", "b_x"] and names[3] == "y"
+    assert len({name.lower() for name in names}) == len(names)

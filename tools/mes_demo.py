@@ -1,0 +1,145 @@
+#!/usr/bin/env python
+"""From a few outlined frames to a model: train GoogLeNet-FCN on all frames but one, score and draw that one.
+
+    python tools/mes_demo.py --output output/mes-demo        (or: make mes-demo)
+    python tools/mes_demo.py --output output/mes-loo --leave-one-out
+    python tools/mes_demo.py --images my/images --masks my/masks --hold-out frame7 --output output/mine
+
+Without --images: mouse embryonic stem cells (mes_gowt1) where they are found, else simulated cells.
+Stopped with Ctrl-C, it goes on where it was when called again; once finished, it only scores again.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.engine import default_argument_parser
+from rich.console import Console
+from rich.table import Table
+
+from cellseg_d2.data.datasets import roots
+from cellseg_d2.data.datasets.mes import leave_one_out
+from cellseg_d2.data.image_io import read_image
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
+from cellseg_d2.engine import Trainer
+from cellseg_d2.engine.launch import launch
+from cellseg_d2.engine.setup import setup_cfg
+from cellseg_d2.evaluation.figures import four_panels
+from cellseg_d2.evaluation.roc import PixelRoc
+from cellseg_d2.files import finite_or_none, read_json, write_json
+from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.semantic import SemanticPredictor
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mes_demo.yaml"
+SPEC = PhantomSpec(height=512, width=512, cells=(25, 45), scale=1.4, overlap=0.1)
+SCORES = {"pixel_auc": "roc/AUC", "pixel_f1": "segm/pixel_F1", "instance_f1_50": "segm/instance_F1_50"}
+REPEATS = 5  # of the timed prediction
+console = Console(highlight=False)
+
+
+def find_data(args: argparse.Namespace) -> tuple[str, str]:
+    """Images and masks: as named, mes_gowt1, or simulated ones."""
+    if args.images:
+        return args.images, args.masks
+    real = roots.find("mes_gowt1")
+    if real:
+        return str(real / "images"), str(real / "masks")
+    with console.status("mes_gowt1 is not there (datasets/README.md): simulating five frames"):
+        json_file = write_dataset(Path(args.output) / "phantoms", SPEC, 5, seed=1)
+    return str(json_file.parent / "images"), str(json_file)
+
+
+def run(args: argparse.Namespace) -> None:
+    """One fold, or one for each frame."""
+    images, masks = find_data(args)
+    args.opts = ["DATASETS.MES.IMAGES", images, "DATASETS.MES.MASKS", masks, *args.opts]
+    if not args.leave_one_out:
+        show(fold(args, Path(args.output), args.hold_out))
+        return
+    names = sorted(path.stem for path in Path(images).iterdir() if path.is_file())
+    folds = {held: fold(args, Path(args.output) / held, held) for _, (held,) in leave_one_out(names)}
+    values = {name: [summary[name] for summary in folds.values()] for name in next(iter(folds.values()))}
+    spread = {n: {"mean": statistics.mean(v), "sd": statistics.stdev(v), "min": min(v)} for n, v in values.items()}
+    write_json(Path(args.output) / "leave_one_out.json", {"folds": folds, "spread": spread}, indent=2)
+    for held, summary in folds.items():
+        show(summary, held)
+    for name, row in spread.items():
+        console.print(f"{name}: mean {row['mean']:.4f}, standard deviation {row['sd']:.4f}, lowest {row['min']:.4f}")
+
+
+def fold(args: argparse.Namespace, output: Path, held_out: str) -> dict[str, float]:
+    """Train with one frame held out (the last one where none is named), then save, predict and score."""
+    hold_out = ["DATASETS.MES.HOLD_OUT", (held_out,)] if held_out else []
+    call = argparse.Namespace(**{**vars(args), "opts": [*args.opts, *hold_out, "OUTPUT_DIR", str(output)]})
+    cfg = setup_cfg(call)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    if trainer.start_iter:
+        console.print(f"going on after iteration {trainer.start_iter}; delete {output} to start anew")
+    clock = output / "train_seconds.json"
+    before = read_json(clock)["seconds"] if trainer.start_iter and clock.is_file() else 0.0
+    started = time.perf_counter()
+    try:
+        scores = trainer.train()
+    finally:
+        write_json(clock, {"seconds": before + time.perf_counter() - started})
+    roc = read_json(output / "roc.json")
+    areas = {name: curve["auc"] for name, curve in roc["curves"].items()}
+    save_model(output / "model", cfg, trainer.checkpointer.model, {"choice": roc["choice"], "pixel_auc": areas})
+    summary = {name: scores[key] / 100 for name, key in SCORES.items()}
+    summary["seconds_per_frame"] = predict(cfg, output, roc)
+    summary["train_minutes"] = read_json(clock)["seconds"] / 60
+    write_json(output / "summary.json", finite_or_none(summary), indent=2)
+    return summary
+
+
+def predict(cfg: CfgNode, output: Path, roc: dict[str, Any]) -> float:
+    """Draw the held-out frames; returns the median time of a frame from its file to its labels, after loading."""
+    predictor = SemanticPredictor.from_folder(output / "model")
+    curves = {name: PixelRoc.from_dict(curve) for name, curve in roc["curves"].items()}
+    times = []
+    for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]):
+        path = Path(record["file_name"])
+        predictions = [predictor(path) for _ in range(REPEATS)]
+        times += [prediction.seconds for prediction in predictions[1:]]
+        found = predictions[-1]
+        operating = curves["training"].at(roc["threshold"])
+        image = read_image(path, cfg.INPUT.STRETCH_PERCENTILES)
+        four_panels(output / f"{path.stem}.png", image, found.probability, found.labels, curves, operating, path.stem)
+    return statistics.median(times)
+
+
+def show(summary: dict[str, float], title: str = "held-out frame") -> None:
+    """What came out."""
+    table = Table(title=title)
+    for name in summary:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{value:.4g}" for value in summary.values()))
+    console.print(table)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, with what Detectron2's set-up asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", default="output/mes-demo", help="folder of all results")
+    parser.add_argument("--images", default="", help="folder of frames")
+    parser.add_argument("--masks", default="", help="label images, binary masks, ImageJ ROI zips, or a COCO JSON")
+    parser.add_argument("--hold-out", default="", metavar="FRAME", help="name or number of the frame to score")
+    parser.add_argument("--leave-one-out", action="store_true", help="hold each frame out in turn")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to configs/mes_demo.yaml")
+    given = parser.parse_args(arguments)
+    if given.images and not given.masks:
+        parser.error("--images needs --masks")
+    args = default_argument_parser().parse_args(["--config-file", str(CONFIG)])
+    for name, value in vars(given).items():
+        setattr(args, name, value)
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(launch(run, parse()))
