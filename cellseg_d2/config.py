@@ -179,6 +179,8 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.WEIGHT_MAP.UNET_SIGMA = 5.0
     # SemanticMapper with three classes: pixels of a cell up to this far from its border are class "edge"
     cfg.INPUT.EDGE_CLASS_WIDTH = 3
+    # SemanticMapper: look (up to ten times) for a crop of which no class, so neither background, takes a larger share
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # SemanticMapper: roll training images circularly by any amount in x and y; turn them by up to +- this angle
     cfg.INPUT.RANDOM_ROLL = False
     cfg.INPUT.RANDOM_ROTATION = 0.0

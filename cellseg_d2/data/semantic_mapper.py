@@ -118,7 +118,7 @@ class SemanticMapper:
             CorruptImageError: the image cannot be decoded or is not of the annotated size.
         """
         frame = self._frame(record)
-        moved = T.AugInput(frame.image)
+        moved = T.AugInput(frame.image, sem_seg=frame.classes)  # classes, as crops may ask for cells
         transforms = self.augmentations(moved)
         item = {key: record[key] for key in ("file_name", "image_id", "height", "width", "cell_type") if key in record}
         item["image"] = torch.from_numpy(np.ascontiguousarray(moved.image.transpose(2, 0, 1), dtype=np.float32))

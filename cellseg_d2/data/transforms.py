@@ -6,7 +6,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
-from .roll_and_rotate import RandomRoll, RandomRotate
+from .roll_and_rotate import IGNORED_CLASS, RandomRoll, RandomRotate
 
 __all__ = ["RandomRot90", "RandomZoom", "Rot90Transform", "build_augmentations"]
 
@@ -86,19 +86,26 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 def _roll_rotate_zoom_crop(cfg: CfgNode) -> list[T.Augmentation]:
     """What chooses a part of the image: circular shift, turn by any angle, zoom, crop."""
     degrees, zoom = cfg.INPUT.RANDOM_ROTATION, tuple(cfg.INPUT.RANDOM_ZOOM)
-    if (cfg.INPUT.RANDOM_ROLL or degrees) and cfg.INPUT.MAPPER == "CellMapper":
-        raise ValueError(
-            "INPUT.RANDOM_ROLL and INPUT.RANDOM_ROTATION move label maps, not polygons; set INPUT.MAPPER to "
-            "'SemanticMapper', or leave them out"
-        )
+    if cfg.INPUT.RANDOM_ROLL or degrees:
+        _require_semantic(cfg, "INPUT.RANDOM_ROLL and INPUT.RANDOM_ROTATION move label maps, not polygons: this")
     roll = [RandomRoll()] if cfg.INPUT.RANDOM_ROLL else []
     zooms = [RandomZoom(*zoom)] if zoom != (1.0, 1.0) else []
     crops = [_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)] if cfg.INPUT.CROP.ENABLED else []
+    share = cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA
+    if crops and share < 1:
+        _require_semantic(cfg, "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA below 1")
+        crops = [T.RandomCrop_CategoryAreaConstraint(crops[0].crop_type, crops[0].crop_size, share, IGNORED_CLASS)]
     if not degrees:
         return roll + zooms + crops
-    if zooms:
+    if zooms or share < 1:
         return [*roll, RandomRotate(degrees), *zooms, *crops]
     return [*roll, RandomRotate(degrees, *crops)]
+
+
+def _require_semantic(cfg: CfgNode, what: str) -> None:
+    """The option is for label and class maps."""
+    if cfg.INPUT.MAPPER == "CellMapper":
+        raise ValueError(f"{what} needs INPUT.MAPPER 'SemanticMapper'; set it, or leave the option out")
 
 
 def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> list[T.Augmentation]:

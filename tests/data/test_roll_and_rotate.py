@@ -179,7 +179,7 @@ def test_random_values_stay_in_their_range():
 
 def test_config(cfg):
     cfg.INPUT.RANDOM_ROLL, cfg.INPUT.RANDOM_ROTATION = True, 30.0
-    with pytest.raises(ValueError, match="INPUT.MAPPER to 'SemanticMapper'"):
+    with pytest.raises(ValueError, match="needs INPUT.MAPPER 'SemanticMapper'"):
         build_augmentations(cfg, is_train=True)
     cfg.INPUT.MAPPER = "SemanticMapper"
     assert [type(a) for a in build_augmentations(cfg, is_train=True)] == [RandomRoll, RandomRotate]

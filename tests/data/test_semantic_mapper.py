@@ -70,6 +70,20 @@ def test_instances_are_the_foreground(record):
     assert set(item["sem_seg"][0].unique().tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("rotation", [0.0, 20.0])
+def test_crops_with_cells(record, rotation):
+    """Of crops of a sixteenth of the image most have no cell, unless background is limited."""
+    cfg = roll_flip_turn_crop()
+    cfg.INPUT.CROP.SIZE, cfg.INPUT.RANDOM_ROTATION = [12, 16], rotation
+    shares = {}
+    for limit in (1.0, 0.7):
+        cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = limit
+        mapper = SemanticMapper(cfg, is_train=True)
+        np.random.seed(0)
+        shares[limit] = np.mean([float((mapper(record)["sem_seg"][0] == 1).float().mean()) for _ in range(60)])
+    assert shares[0.7] > 1.5 * shares[1.0] > 0
+
+
 def test_crowds_are_ignored_and_weigh_nothing(record):
     record["annotations"][0]["iscrowd"] = 1
     classes, weights = make()(record)["sem_seg"]
