@@ -6,10 +6,11 @@
     python tools/mes_demo.py --images my/images --masks my/masks --hold-out frame7 --output output/mine
 
 Without --images: mouse embryonic stem cells (mes_gowt1) where they are found, else simulated cells.
-Stopped with Ctrl-C, it goes on where it was when called again; once finished, it only scores again.
+Stopped with Ctrl-C, it goes on where it was when called again; once finished, it only draws again.
 """
 
 import argparse
+import logging
 import statistics
 import sys
 import time
@@ -23,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cellseg_d2.data.datasets import roots
-from cellseg_d2.data.datasets.mes import leave_one_out
+from cellseg_d2.data.datasets.mes import MesFiles, leave_one_out
 from cellseg_d2.data.image_io import read_image
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
 from cellseg_d2.engine import Trainer
+from cellseg_d2.engine.errors import ConfigError
 from cellseg_d2.engine.launch import launch
-from cellseg_d2.engine.setup import setup_cfg
+from cellseg_d2.engine.setup import load_config, setup_cfg
 from cellseg_d2.evaluation.figures import four_panels
 from cellseg_d2.evaluation.roc import PixelRoc
 from cellseg_d2.files import finite_or_none, read_json, write_json
@@ -38,6 +40,7 @@ from cellseg_d2.inference.semantic import SemanticPredictor
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mes_demo.yaml"
 SPEC = PhantomSpec(height=512, width=512, cells=(25, 45), scale=1.4, overlap=0.1)
 SCORES = {"pixel_auc": "roc/AUC", "pixel_f1": "segm/pixel_F1", "instance_f1_50": "segm/instance_F1_50"}
+SPECK = 0.2  # of the area of the smallest cell
 REPEATS = 5  # of the timed prediction
 console = Console(highlight=False)
 
@@ -57,15 +60,19 @@ def find_data(args: argparse.Namespace) -> tuple[str, str]:
 def run(args: argparse.Namespace) -> None:
     """One fold, or one for each frame."""
     images, masks = find_data(args)
-    args.opts = ["DATASETS.MES.IMAGES", images, "DATASETS.MES.MASKS", masks, *args.opts]
+    records = MesFiles.locate(images, masks).records()
+    # A speck is what is much smaller than the smallest cell that was outlined
+    smallest = min(annotation["area"] for record in records for annotation in record["annotations"])
+    data = ["DATASETS.MES.IMAGES", images, "DATASETS.MES.MASKS", masks]
+    args.opts = [*data, "MODEL.SEMANTIC.MIN_AREA", str(int(smallest * SPECK)), *args.opts]
     if not args.leave_one_out:
         show(fold(args, Path(args.output), args.hold_out))
         return
-    names = sorted(path.stem for path in Path(images).iterdir() if path.is_file())
+    names = [Path(record["file_name"]).stem for record in records]
     folds = {held: fold(args, Path(args.output) / held, held) for _, (held,) in leave_one_out(names)}
     values = {name: [summary[name] for summary in folds.values()] for name in next(iter(folds.values()))}
     spread = {n: {"mean": statistics.mean(v), "sd": statistics.stdev(v), "min": min(v)} for n, v in values.items()}
-    write_json(Path(args.output) / "leave_one_out.json", {"folds": folds, "spread": spread}, indent=2)
+    write_json(Path(args.output) / "leave_one_out.json", finite_or_none({"folds": folds, "spread": spread}), indent=2)
     for held, summary in folds.items():
         show(summary, held)
     for name, row in spread.items():
@@ -74,9 +81,12 @@ def run(args: argparse.Namespace) -> None:
 
 def fold(args: argparse.Namespace, output: Path, held_out: str) -> dict[str, float]:
     """Train with one frame held out (the last one where none is named), then save, predict and score."""
-    hold_out = ["DATASETS.MES.HOLD_OUT", (held_out,)] if held_out else []
-    call = argparse.Namespace(**{**vars(args), "opts": [*args.opts, *hold_out, "OUTPUT_DIR", str(output)]})
-    cfg = setup_cfg(call)
+    options = [*args.opts, *(["DATASETS.MES.HOLD_OUT", f"({held_out!r},)"] if held_out else [])]
+    options += ["OUTPUT_DIR", str(output)]
+    require_same(output, load_config(str(CONFIG), options))
+    for name in ("cellseg_d2", "fvcore", "detectron2"):
+        logging.getLogger(name).handlers.clear()  # those of the fold before, which write into its folder
+    cfg = setup_cfg(argparse.Namespace(**{**vars(args), "opts": options}))
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
     if trainer.start_iter:
@@ -96,6 +106,20 @@ def fold(args: argparse.Namespace, output: Path, held_out: str) -> dict[str, flo
     summary["train_minutes"] = read_json(clock)["seconds"] / 60
     write_json(output / "summary.json", finite_or_none(summary), indent=2)
     return summary
+
+
+def require_same(output: Path, cfg: CfgNode) -> None:
+    """A run that is in ``output`` already had the same frames, model and training: its scores would be false else."""
+    if cfg.TEST.ROC_IMAGES < 1:
+        raise ConfigError("TEST.ROC_IMAGES: the demo chooses a threshold, give 1 or more")
+    if not (output / "last_checkpoint").is_file():
+        return
+    old = load_config(str(output / "config.yaml"), [])
+    for key in ("DATASETS", "INPUT", "MODEL"):
+        if old[key].dump() != cfg[key].dump():  # as text, for which tuples and lists are alike
+            raise ConfigError(
+                f"{output} has a run with other {key} (its config.yaml tells): choose another --output, or delete it"
+            )
 
 
 def predict(cfg: CfgNode, output: Path, roc: dict[str, Any]) -> float:

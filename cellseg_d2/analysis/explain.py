@@ -22,9 +22,9 @@ from ..data.loader import MAPPERS
 from ..modeling.postprocess import postprocess_rle, predict_rle
 from ..modeling.proposal_generator import FCOS
 from ..modeling.roi_heads.sag_mask import SpatialAttention
-from ..modeling.semantic import CellSegmentor
+from ..modeling.semantic import CellSegmentor, foreground_logit
 from .projection import FeatureMap, feature_map, stages
-from .saliency import CellView, SaliencyOptions, find_location, foreground_logit, view_cell
+from .saliency import CellView, SaliencyOptions, find_location, view_cell
 
 __all__ = ["ExplainError", "Explanation", "Subject", "cell_mask", "explain", "recorded"]
 

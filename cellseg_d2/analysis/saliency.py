@@ -11,9 +11,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from ..modeling.proposal_generator.fcos_targets import level_locations
+from ..modeling.semantic import foreground_logit
 
 __all__ = [
-    "RINGS", "CellView", "Location", "SaliencyOptions", "Spread", "aligned_window", "find_location", "foreground_logit",
+    "RINGS", "CellView", "Location", "SaliencyOptions", "Spread", "aligned_window", "find_location",
     "foreground_score", "frozen", "gradient", "location_score", "smooth_gradient", "spread", "view_cell",
 ]  # fmt: skip
 
@@ -84,11 +85,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-
-
-def foreground_logit(logits: Tensor) -> Tensor:
-    """(K, H, W) logits -> (H, W) log odds of foreground: z for K = 1, log(exp z1 + exp z2) - z0 for K = 3."""
-    return logits[0] if len(logits) == 1 else logits[1:].logsumexp(0) - logits[0]
 
 
 def foreground_score(model: nn.Module, mask: Tensor) -> Score:

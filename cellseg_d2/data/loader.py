@@ -59,6 +59,9 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
     records = [record for name in cfg.DATASETS.TRAIN for record in datasets.load(name)]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = filter_images_with_only_crowd_annotations(records)
+    if cfg.INPUT.MAPPER == "SemanticMapper" and not any(record["annotations"] for record in records):
+        names = tuple(cfg.DATASETS.TRAIN)
+        raise datasets.DatasetError(f"DATASETS.TRAIN {names}: none of the {len(records)} images has a cell")
     if not records:
         raise datasets.DatasetError(
             f"no image to train on in DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
@@ -96,9 +99,11 @@ def build_val_loss_loader(cfg: CfgNode, name: str) -> "CellLoader":
 
 
 def build_truth_loader(cfg: CfgNode, name: str, limit: int) -> "CellLoader":
-    """Loader of the first ``limit`` images of a data set at test size with their truth, one a batch, each in one
-    process only."""
-    records = datasets.load(name)[:limit]
+    """Loader of ``limit`` images of a data set, spread evenly over it, at test size with their truth, one a batch, each
+    in one process only."""
+    records = datasets.load(name)
+    places = np.linspace(0, len(records) - 1, min(limit, len(records))).round().astype(int)
+    records = [records[place] for place in places]
     samples = _Samples(
         records, _mapper(cfg, is_train=False, with_instances=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES
     )

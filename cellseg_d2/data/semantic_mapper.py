@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
+from .datasets import SEMANTIC_ONLY
 from .image_io import CorruptImageError, read_grey, read_raw
 from .label_maps import instances_from_labels, rasterise, transform_labels
 from .normalize import Normalization
@@ -68,6 +69,7 @@ class SemanticMapper:
         weigh: label map -> weight map.
         with_truth: return ``sem_seg``; else only the image.
         with_instances: also return ``instances`` (bitmasks).
+        keep_frames: keep whole frames in memory, up to 512 MB: training cuts thousands of crops out of few.
     """
 
     @configurable
@@ -82,13 +84,14 @@ class SemanticMapper:
         weigh: Weigh = unweighted,
         with_truth: bool = True,
         with_instances: bool = False,
+        keep_frames: bool = False,
     ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"MODEL.PIXEL_MEAN has {channels} values: a semantic model takes 1 or 3 channels")
         self.augmentations = T.AugmentationList(augmentations)
         self.normalization, self.channels = normalization, channels
         self.num_classes, self.edge_class_width, self.weigh = num_classes, edge_class_width, weigh
-        self.with_truth, self.with_instances = with_truth, with_instances
+        self.with_truth, self.with_instances, self.keep_frames = with_truth, with_instances, keep_frames
         self._frames: OrderedDict[tuple[Any, ...], Frame] = OrderedDict()
 
     @classmethod
@@ -103,7 +106,8 @@ class SemanticMapper:
             "edge_class_width": cfg.INPUT.EDGE_CLASS_WIDTH,
             "weigh": _weighing(cfg.INPUT.WEIGHT_MAP),
             "with_truth": with_truth,
-            "with_instances": with_truth and cfg.MODEL.META_ARCHITECTURE == "CenterMaskSemantic",
+            "with_instances": with_truth and cfg.MODEL.META_ARCHITECTURE not in SEMANTIC_ONLY,
+            "keep_frames": is_train,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +125,7 @@ class SemanticMapper:
         moved = T.AugInput(frame.image, sem_seg=frame.classes)  # classes, as crops may ask for cells
         transforms = self.augmentations(moved)
         item = {key: record[key] for key in ("file_name", "image_id", "height", "width", "cell_type") if key in record}
-        item["image"] = torch.from_numpy(np.ascontiguousarray(moved.image.transpose(2, 0, 1), dtype=np.float32))
+        item["image"] = torch.from_numpy(np.array(moved.image.transpose(2, 0, 1), dtype=np.float32, order="C"))
         if self.with_truth:
             classes = transform_classes(frame.classes, transforms)
             weights = np.where(classes == IGNORED_CLASS, 0, transform_weights(frame.weights, transforms))
@@ -133,6 +137,8 @@ class SemanticMapper:
 
     def _frame(self, record: dict[str, Any]) -> Frame:
         """The whole image, from the cache where it is still there."""
+        if not self.keep_frames:
+            return self._read(record)
         key = (record["file_name"], record["image_id"])
         frame = self._frames.pop(key, None) or self._read(record)
         self._frames[key] = frame

@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 from .. import modeling  # noqa: F401  (registers the models)
 from ..config import add_cellseg_config
 from ..data import datasets
+from ..evaluation.roc import check_choice
 from ..files import atomic_write
 from .errors import ConfigError, OutputError
 
@@ -105,6 +106,14 @@ def _check(cfg: CfgNode, eval_only: bool) -> None:
         return
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN names no data set to train on")
+    try:
+        check_choice(cfg.TEST.ROC_CHOICE)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if cfg.MODEL.META_ARCHITECTURE in datasets.SEMANTIC_ONLY + ("CenterMaskSemantic",) and (
+        cfg.INPUT.MAPPER != "SemanticMapper"
+    ):
+        raise ConfigError(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} needs INPUT.MAPPER SemanticMapper")
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % processes and not cfg.SOLVER.REFERENCE_WORLD_SIZE:
         raise ConfigError(

@@ -54,14 +54,17 @@ def evaluate_datasets(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], 
     """
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
     # A semantic model has decided already what is a cell: all of its cells count
-    options = SEMANTIC if hasattr(model, "set_threshold") else IN_TRAINING
+    decided = hasattr(model, "set_threshold")
+    options, min_score = (SEMANTIC, 0.0) if decided else (IN_TRAINING, cfg.TEST.OVERLAYS_MIN_SCORE)
+    if decided:
+        logger.info("Pixels of a foreground probability of at least %.4g are cells", float(model.threshold))
     results = OrderedDict()
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / "inference" / name
         evaluator = LIVECellEvaluator.from_dataset(name, tasks=tasks, output_dir=folder, options=options)
         pictures = Path(cfg.OUTPUT_DIR) / "overlays" / name
         overlays = OverlayWriter(
-            name, pictures, cfg.TEST.OVERLAYS, cfg.TEST.OVERLAYS_MIN_SCORE, cfg.INPUT.STRETCH_PERCENTILES
+            name, pictures, cfg.TEST.OVERLAYS, min_score, cfg.INPUT.STRETCH_PERCENTILES
         )
         logger.info("Evaluating on %s", name)
         with config_errors("the test loader"):

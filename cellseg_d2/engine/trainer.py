@@ -84,7 +84,11 @@ class Trainer(TrainerBase):
         device = next(model.parameters()).device
         _check_sync_bn(model, device)
         device_ids = [device.index or 0] if device.type == "cuda" else None
-        self.model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+        # An ensemble learns with the members whose cell type is in the batch
+        partial_use = hasattr(model, "members")
+        self.model = create_ddp_model(
+            model, broadcast_buffers=False, device_ids=device_ids, find_unused_parameters=partial_use
+        )
         self.model.train()
         self.optimizer = optimizer
         self.scheduler = scheduler

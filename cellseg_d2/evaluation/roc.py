@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Operating", "PixelRoc"]
+__all__ = ["Operating", "PixelRoc", "check_choice"]
 
 LIMIT = 20.0  # logits beyond are taken as this
 BINS = 1 << 16
@@ -77,6 +77,11 @@ class PixelRoc:
         """Add the counts of another."""
         self.positives += other.positives
         self.negatives += other.negatives
+
+    @property
+    def has_both(self) -> bool:
+        """Whether there are pixels of foreground and of background, without which there is no curve."""
+        return bool(self.positives.any() and self.negatives.any())
 
     @property
     def auc(self) -> float:
@@ -155,6 +160,12 @@ class PixelRoc:
         precision = t / (t + f) if t + f else float("nan")
         f1 = 2 * t / (t + f + int(true[-1]))
         return Operating(float(edges[place]), f / int(false[-1]), t / int(true[-1]), precision, f1, how)
+
+
+def check_choice(how: str) -> None:
+    """Raise ValueError where ``how`` is no rule of :meth:`PixelRoc.choose`."""
+    if how not in ("youden", "f1"):
+        _limit(how)
 
 
 def _limit(how: str) -> float:

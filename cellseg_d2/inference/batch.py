@@ -11,7 +11,7 @@ import cv2
 from skimage.segmentation import find_boundaries
 
 from ..data.image_io import read_image
-from ..errors import MissingDataError
+from ..errors import DatasetError, MissingDataError
 from ..evaluation.figures import probability_overlay
 from ..files import atomic_write, write_json
 from .label_writers import write_coco, write_labels, write_probability
@@ -20,6 +20,7 @@ from .semantic import CellPrediction, SemanticPredictor
 __all__ = ["Outcome", "find_images", "output_names", "predict_images", "write_summary"]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SUMMARY = "run.json"
 # What is written of each image: folder and ending
 OUTPUTS = {"labels": ".tif", "probabilities": ".tif", "overlays": ".png"}
 # What a bad image raises: damaged files (ValueError), missing ones, images that are too large for the memory
@@ -113,24 +114,40 @@ def predict_images(
     An image that cannot be used does not stop the others. Outputs of its name from an earlier run are removed.
 
     Raises:
+        DatasetError: ``output`` has files that no earlier run has written, or that are to be predicted.
         ValueError: the cell type is none of an ensemble's.
         OSError: an output cannot be written.
     """
     predictor.member(cell_type)
+    _protect(paths, output)
     for path, name in zip(paths, output_names(paths)):
         places = {kind: output / kind / f"{name}{ending}" for kind, ending in OUTPUTS.items()}
-        for place in places.values():
-            place.unlink(missing_ok=True)
         try:
             prediction = predictor(path, cell_type)
             overlay = draw(path, prediction)
         except IMAGE_ERRORS as error:
+            for place in places.values():
+                place.unlink(missing_ok=True)
             yield Outcome(path, name, error=str(error) or type(error).__name__)
             continue
         write_labels(places["labels"], prediction.labels)
         write_probability(places["probabilities"], prediction.probability)
         atomic_write(places["overlays"], lambda stream, content=overlay: stream.write(content))
         yield Outcome(path, name, "", prediction.labels.shape, prediction.cells, prediction.steps)
+
+
+def _protect(paths: Sequence[Path], output: Path) -> None:
+    """Nobody's own labels are overwritten."""
+    folders = [output / kind for kind in OUTPUTS]
+    within = [path for path in paths if path.resolve().parent in {folder.resolve() for folder in folders}]
+    if within:
+        raise DatasetError(f"{within[0]} lies where results are written: choose another output folder than {output}")
+    foreign = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+    if foreign and not (output / SUMMARY).is_file():
+        raise DatasetError(
+            f"{foreign[0]} has files, and there is no {SUMMARY} beside it to say that they are results of an earlier "
+            "run: choose another output folder"
+        )
 
 
 def draw(path: Path, prediction: CellPrediction) -> bytes:
@@ -161,4 +178,4 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
         for o in used
     ]
     failures = [{"file": str(o.path), "error": o.error} for o in outcomes if o.error]
-    write_json(output / "run.json", {**run, "images": done, "failures": failures}, indent=1)
+    write_json(output / SUMMARY, {**run, "images": done, "failures": failures}, indent=1)

@@ -10,7 +10,8 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from torch import nn
 
-from ..data.image_io import DEFAULT_STRETCH, read_image, stretch_to_uint8
+from ..data.image_io import DEFAULT_STRETCH, read_image, read_raw, stretch_to_uint8
+from ..data.normalize import Normalization
 from ..data.transforms import build_augmentations
 from ..engine.setup import load_config
 from ..evaluation.records import instances_to_results
@@ -37,6 +38,7 @@ class Predictor:
         self.model = model.eval()
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self.stretch = cfg.INPUT.STRETCH_PERCENTILES
+        self.normalization = Normalization.from_config(cfg) if cfg.INPUT.MAPPER == "SemanticMapper" else None
         self.image_format = cfg.INPUT.FORMAT
 
     @classmethod
@@ -72,21 +74,39 @@ class Predictor:
             CorruptImageError: the file cannot be decoded.
             ValueError: the array is no image.
         """
-        if isinstance(image, np.ndarray):
-            name, image = "", self._from_array(image)
-        else:
-            name, image = Path(image).name, read_image(image, self.stretch)
+        name = "" if isinstance(image, np.ndarray) else Path(image).name
+        image = self._prepared(image)
         height, width = image.shape[:2]
-        prepared = T.AugInput(image if self.image_format == "BGR" else image[:, :, ::-1])
+        prepared = T.AugInput(image)
         self.augmentations(prepared)
         tensor = torch.from_numpy(np.ascontiguousarray(prepared.image.transpose(2, 0, 1)))
         (found,) = predict_rle(self.model, [{"image": tensor, "height": height, "width": width}])
         return [r for r in instances_to_results(found, name, name) if r["score"] >= min_score]
 
-    def _from_array(self, image: np.ndarray) -> np.ndarray:
+    def _prepared(self, image: str | Path | np.ndarray) -> np.ndarray:
+        """(H, W, 3) values as the model's mapper makes them."""
+        is_array = isinstance(image, np.ndarray)
+        if is_array:
+            _require_image(image)
+        if self.normalization is not None:
+            raw = image[..., ::-1] if is_array and image.ndim == 3 else image if is_array else read_raw(image)
+            return _three_channels(self.normalization(raw))
+        image = self._to_uint8(image) if is_array else read_image(image, self.stretch)
+        return image if self.image_format == "BGR" else image[:, :, ::-1]
+
+    def _to_uint8(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 of an array, by the rules for files."""
-        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.dtype.kind not in "uif":
-            raise ValueError(f"an image is a numeric array (H, W) or (H, W, 3), not {image.shape} of {image.dtype}")
         if image.dtype != np.uint8 or self.stretch:
             image = stretch_to_uint8(image, self.stretch or DEFAULT_STRETCH)
-        return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+        return _three_channels(image)
+
+
+def _require_image(image: np.ndarray) -> None:
+    """Raise ValueError where an array is no image."""
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.dtype.kind not in "uif":
+        raise ValueError(f"an image is a numeric array (H, W) or (H, W, 3), not {image.shape} of {image.dtype}")
+
+
+def _three_channels(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of (H, W) or (H, W, 3)."""
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image

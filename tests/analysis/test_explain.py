@@ -19,7 +19,6 @@ from cellseg_d2.analysis.saliency import (
     SaliencyOptions,
     aligned_window,
     find_location,
-    foreground_logit,
     frozen,
     gradient,
     smooth_gradient,
@@ -29,7 +28,7 @@ from cellseg_d2.analysis.saliency import (
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
 from cellseg_d2.modeling.roi_heads.sag_mask import SpatialAttention
-from cellseg_d2.modeling.semantic import foreground_probability
+from cellseg_d2.modeling.semantic import foreground_logit, foreground_probability
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CPU = ["MODEL.DEVICE", "cpu"]

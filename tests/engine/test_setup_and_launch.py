@@ -94,6 +94,18 @@ def test_unknown_and_missing_data_sets(tmp_path, one_class):
         setup_cfg(arguments("OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", f"('{one_class}',)"))
 
 
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["TEST.ROC_CHOICE", "F1"], "TEST.ROC_CHOICE: 'F1' is none of 'youden', 'f1'"),
+        (["MODEL.META_ARCHITECTURE", "CellSegmentor"], "CellSegmentor needs INPUT.MAPPER SemanticMapper"),
+    ],
+)
+def test_what_semantic_models_would_stumble_over_later(tmp_path, one_class, opts, message):
+    with pytest.raises(ConfigError, match=message):
+        setup_cfg(arguments("OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", f"('{one_class}',)", *CLASSES, *opts))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 def test_without_a_gpu_the_run_goes_to_the_cpu_and_says_so(tmp_path, one_class, caplog):
     opts = ["OUTPUT_DIR", tmp_path, "DATASETS.TRAIN", f"('{one_class}',)", *CLASSES, "MODEL.DEVICE", "cuda"]
@@ -184,7 +196,7 @@ def test_optimizers_decay_norms_apart_and_clip():
         assert isinstance(optimizer, kind) and type(optimizer).__name__.endswith("WithGradientClip")
         decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         assert decays[id(model[1].weight)] == 0 and decays[id(model[0].weight)] == cfg.SOLVER.WEIGHT_DECAY
-    with pytest.raises(ConfigError, match="'LION': choose SGD or ADAMW"):
+    with pytest.raises(ConfigError, match="'LION': choose SGD, ADAMW or RMSPROP"):
         build_optimizer(load_config("", ["SOLVER.OPTIMIZER", "LION"]), model)
 
 

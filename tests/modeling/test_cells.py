@@ -147,6 +147,12 @@ def test_skipping_convex_components_changes_nothing(monkeypatch):
             assert (part_at_waists(labels, 3.0) == quick).all()
 
 
+def test_parts_are_the_same_each_time():
+    labels = label_cells(blobs(1, (200, 200)), CellOptions())
+    first = part_at_waists(labels, 0.5)
+    assert all((part_at_waists(labels, 0.5) == first).all() for _ in range(20))
+
+
 def test_components_of_lines_stay():
     """Nothing of them is as high as the depth."""
     labels = label_cells(picture("####.", ".....", "####."), CellOptions())

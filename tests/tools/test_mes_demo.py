@@ -46,6 +46,9 @@ def test_a_fold_and_its_model(frames, tmp_path):
     repeated = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert repeated["pixel_auc"] == summary["pixel_auc"]
 
+    other = run("mes_demo.py", *command[:6], "--hold-out", "0", *QUICK)
+    assert other.returncode == 2 and "a run with other DATASETS" in other.stderr
+
     found = run("predict.py", held_out, "--model", tmp_path / "out" / "model", "--output", tmp_path / "predicted")
     assert found.returncode == 0, found.stderr
     assert tifffile.imread(tmp_path / "predicted" / "labels" / f"{held_out.stem}.tif").shape == (96, 128)

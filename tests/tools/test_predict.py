@@ -58,6 +58,7 @@ def done(work):
     stale = work / "out" / "overlays" / "cut.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier run")
+    (work / "out" / "run.json").write_text("{}")
     options = ["--model", work / "model", "--output", work / "out", "--runtime", "eager", "--min-area", "9"]
     command = [sys.executable, TOOL, work / "one", work / "tw?" / "*.tif", *options]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -176,3 +177,15 @@ def test_output_names_differ():
     names = output_names([Path(p) for p in ("a/x.tif", "b/x.tif", "b/X.png", "c/y.tif", "c/b_x.tif", "d/b_x-2.tif")])
     assert names[:2] == ["a_x", "b_x"] and names[3] == "y"
     assert len({name.lower() for name in names}) == len(names)
+
+
+def test_nobodys_own_labels_are_overwritten(work, call, tmp_path):
+    mine = tmp_path / "labels" / "t1.tif"
+    mine.parent.mkdir()
+    mine.write_bytes(b"outlined by hand")
+    command = [work / "one" / "t1.tif", "--model", work / "model", "--output", tmp_path, "--runtime", "eager"]
+    status, said = call(*command)
+    assert status == 2 and "labels has files" in said and mine.read_bytes() == b"outlined by hand"
+    (tmp_path / "run.json").write_text("{}")
+    status, said = call(mine, *command[1:])
+    assert status == 2 and "lies where results are written" in said and mine.read_bytes() == b"outlined by hand"

@@ -2,9 +2,17 @@
 
 from ...errors import DatasetError, MissingDataError
 from . import livecell
-from .catalog import check_num_classes, load, resolve
+from .catalog import SEMANTIC_ONLY, check_num_classes, load, resolve
 from .custom import register_coco
 
-__all__ = ["DatasetError", "MissingDataError", "check_num_classes", "load", "register_coco", "resolve"]
+__all__ = [
+    "SEMANTIC_ONLY",
+    "DatasetError",
+    "MissingDataError",
+    "check_num_classes",
+    "load",
+    "register_coco",
+    "resolve",
+]
 
 livecell.register_all()

@@ -12,13 +12,13 @@ from ...errors import DatasetError
 from . import livecell, mes, roots
 from .custom import register_coco
 
-__all__ = ["check_num_classes", "load", "resolve"]
+__all__ = ["SEMANTIC_ONLY", "check_num_classes", "load", "resolve"]
 
 logger = logging.getLogger(__name__)
 
 _PLACEHOLDER = "{cell_type}"
 # MODEL.META_ARCHITECTURE of models that tell cells from background only, whatever their classes are
-_SEMANTIC = ("SemanticSegmentor", "CellSegmentor", "CellTypeEnsemble")
+SEMANTIC_ONLY = ("SemanticSegmentor", "CellSegmentor", "CellTypeEnsemble")
 
 
 def resolve(cfg: CfgNode, training: bool = True) -> None:
@@ -73,7 +73,7 @@ def check_num_classes(cfg: CfgNode) -> None:
     Raises:
         DatasetError: it is not; the message names all places and the options that set them right.
     """
-    if cfg.MODEL.META_ARCHITECTURE in _SEMANTIC:
+    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY:
         return
     names = list(dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)))
     in_model = {
@@ -153,6 +153,8 @@ def _register_mes(datasets: CfgNode, must_be_used: bool = True) -> None:
             f"images, masks or ImageJ outlines, or to a COCO JSON"
         )
     mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT)
+    if must_be_used and "mes_test" in datasets.TEST:
+        load("mes_test")  # few images: better now than after hours that nothing is held out
 
 
 def _require_registered(name: str, where: str) -> None:

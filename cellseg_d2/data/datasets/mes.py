@@ -116,6 +116,8 @@ class MesFiles:
                 raise MissingDataError(
                     f"{len(gone)} of {len(records)} images of {self.masks} are not below {self.images}, first {gone[0]}"
                 )
+            if not any(record["annotations"] for record in records):
+                raise DatasetError(f"{self.masks}: none of the {len(records)} images has a cell")
             return sorted(records, key=lambda record: _in_order(record["file_name"]))
         images = _files(self.images, _IMAGE_SUFFIXES, "DATASETS.MES.IMAGES")
         masks = match_names(images, _files(self.masks, _OUTLINE_SUFFIXES, "DATASETS.MES.MASKS"))
@@ -162,6 +164,11 @@ def _load(name: str, files: MesFiles, hold_out: tuple[str, ...]) -> list[dict]:
     """Dataset dicts of ``mes_train`` or ``mes_test``."""
     records = files.records()
     held = _held_out([Path(record["file_name"]).stem for record in records], hold_out)
+    if name == "mes_test" and not held:
+        raise DatasetError(
+            f"mes_test: {records[0]['file_name']} is the only image, so that none is held out: outline a second one, "
+            "cut this one in two, or train without DATASETS.TEST"
+        )
     return [record for index, record in enumerate(records) if (index in held) == (name == "mes_test")]
 
 

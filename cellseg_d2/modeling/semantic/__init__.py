@@ -5,7 +5,7 @@ from .cells import CellOptions, label_cells, labels_to_instances
 from .ensemble import CellTypeEnsemble
 from .heads import PixelHead, SemanticHead, TransposedConvHead
 from .losses import SemanticLoss
-from .probability import foreground_probability
+from .probability import foreground_logit, foreground_probability
 from .segmentor import CellSegmentor
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SemanticHead",
     "SemanticLoss",
     "TransposedConvHead",
+    "foreground_logit",
     "foreground_probability",
     "label_cells",
     "labels_to_instances",

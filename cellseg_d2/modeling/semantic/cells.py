@@ -69,8 +69,8 @@ def label_cells(
 
     "distance" is a watershed on the Euclidean distance to the background: a maximum is a cell of its own where the
     distance falls by at least ``split_depth`` before a higher maximum is reached (the h-maxima transform). "classes" is
-    one on the probability of interiors, ``probability - edge_probability``: each connected piece of at least
-    ``threshold`` is a cell, and a component that has none stays whole. Parts of fewer than ``min_area`` pixels go to
+    one on the probability of interiors, ``probability - edge_probability``: each connected piece in which it is above
+    that of edges is a cell, and a component that has none stays whole. Parts of fewer than ``min_area`` pixels go to
     their neighbours.
 
     Args:
@@ -137,8 +137,9 @@ def _part(
         return part_at_waists(labels, options.split_depth, options.min_area)
     if edge_probability is None:
         raise ValueError("MODEL.SEMANTIC.SPLIT: classes needs a model with MODEL.SEM_SEG_HEAD.NUM_CLASSES 3")
-    interior = probability - _checked("edge probability", edge_probability, probability.shape)
-    return part_between(labels, interior, (interior >= options.threshold) & (labels > 0), options.min_area)
+    edge = _checked("edge probability", edge_probability, probability.shape)
+    interior = probability - edge
+    return part_between(labels, interior, (interior > edge) & (labels > 0), options.min_area)
 
 
 def _checked(name: str, values: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:

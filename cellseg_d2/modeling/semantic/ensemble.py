@@ -121,16 +121,13 @@ class CellTypeEnsemble(nn.Module):
         return self._in_order(batched_inputs, lambda model, inputs: model.predict_rle(inputs))
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Means over the images of the batch; models without an image of their type get a gradient of zero."""
+        """Means over the images of the batch. Models without an image of their type get no gradient, not even of zero,
+        with which momentum and decay would go on moving them."""
         losses: dict[str, Tensor] = {}
-        routes = self._route(batched_inputs)
-        for name, places in routes.items():
+        for name, places in self._route(batched_inputs).items():
             for key, loss in self.members[name]([batched_inputs[i] for i in places]).items():
                 losses[key] = losses.get(key, 0) + loss * (len(places) / len(batched_inputs))
-        absent = [member for name, member in self.members.items() if name not in routes]
-        # Distributed training waits for a gradient of every parameter.
-        idle = sum(p.sum() * 0 for member in absent for p in member.parameters() if p.requires_grad)
-        return {key: loss + idle for key, loss in losses.items()}
+        return losses
 
     def _in_order(
         self, batched_inputs: list[dict[str, Any]], predict: Callable[[CellSegmentor, list[dict[str, Any]]], Sequence]

@@ -33,6 +33,8 @@ def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.nd
     if labels.all():
         return labels  # nowhere any background
     distance = cv2.distanceTransform((labels > 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # OpenCV's last bits differ from call to call, which would decide ties; squares of distances are whole numbers
+    distance = np.sqrt(np.rint(distance * distance))
 
     def tops(own: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
         at_frame = any(s.start == 0 or s.stop == side for s, side in zip(window, labels.shape))
@@ -74,14 +76,15 @@ def _part_each(labels: np.ndarray, heights: np.ndarray, find_tops: Tops, min_are
 
 
 def _flood(own: np.ndarray, heights: np.ndarray, markers: np.ndarray, min_area: int) -> np.ndarray:
-    """Parts 1, 2, ... of one component; the smallest that is too small loses its marker, until none is."""
+    """Parts 1, 2, ... of one component; those that are too small lose their marker, but for the largest part."""
     while markers.max() > 1:
         parts = watershed(-heights, markers, mask=own)  # to 4 neighbours, as the component is
-        areas = np.bincount(parts[own])[1:]
-        if areas.min() >= min_area:
+        areas = np.bincount(parts[own])
+        stays = areas >= min_area
+        stays[areas[1:].argmax() + 1], stays[0] = True, False
+        if stays[1:].all():
             return parts
-        smallest = int(areas.argmin()) + 1
-        markers = np.where(markers == smallest, 0, markers - (markers > smallest))
+        markers = np.where(stays, np.cumsum(stays), 0)[markers]
     return own.astype(np.int32)
 
 

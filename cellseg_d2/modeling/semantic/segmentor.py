@@ -53,9 +53,15 @@ class CellSegmentor(SemanticSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Detectron2's parts, MODEL.SEMANTIC's cells, INPUT's stretch."""
+        cells = CellOptions.from_config(cfg)
+        if cells.split == "classes" and cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES != 3:
+            raise ValueError(
+                "MODEL.SEMANTIC.SPLIT classes parts cells between their interiors, which this model does not tell from "
+                "edges: take none or distance, or set MODEL.SEM_SEG_HEAD.NUM_CLASSES 3"
+            )
         return {
             **super().from_config(cfg),
-            "cells": CellOptions.from_config(cfg),
+            "cells": cells,
             "normalization": (*(cfg.INPUT.STRETCH_PERCENTILES or (1.0, 99.8)), cfg.INPUT.GAMMA),
         }
 
