@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
@@ -116,7 +117,7 @@ def require_same(output: Path, cfg: CfgNode) -> None:
         return
     old = load_config(str(output / "config.yaml"), [])
     for key in ("DATASETS", "INPUT", "MODEL"):
-        if old[key].dump() != cfg[key].dump():  # as text, for which tuples and lists are alike
+        if yaml.safe_load(old[key].dump()) != yaml.safe_load(cfg[key].dump()):  # where tuples are lists
             raise ConfigError(
                 f"{output} has a run with other {key} (its config.yaml tells): choose another --output, or delete it"
             )

@@ -54,6 +54,7 @@ def test_a_fold_and_its_model(frames, tmp_path):
     assert tifffile.imread(tmp_path / "predicted" / "labels" / f"{held_out.stem}.tif").shape == (96, 128)
 
 
+@pytest.mark.slow
 def test_each_frame_in_turn(frames, tmp_path):
     images, masks = frames
     once = ["SOLVER.MAX_ITER", "1", "TEST.ROC_IMAGES", "1"]
