@@ -6,7 +6,10 @@ files merge without an edit. The keys under ``INPUT``, ``DATASETS``, ``DATALOADE
 
 from detectron2.config import CfgNode as CN
 
-__all__ = ["add_cellseg_config"]
+__all__ = ["SEMANTIC_STRETCH", "add_cellseg_config"]
+
+# Percentiles of semantic models where INPUT.STRETCH_PERCENTILES is empty
+SEMANTIC_STRETCH = (1.0, 99.8)
 
 
 def add_cellseg_config(cfg: CN) -> None:

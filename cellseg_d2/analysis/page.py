@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.rle import decode_columns, outline_corners
 from ..files import atomic_write
+from ..templates import template_environment
 from .explain import Explanation, cell_mask
 from .projection import heat, paste_map, sampled
 from .saliency import RINGS, CellView, SaliencyOptions, Spread
@@ -71,14 +72,7 @@ def write_page(
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
+    return template_environment(Path(__file__).parent).get_template("page.html")
 
 
 def _facts(explanations: Sequence[Explanation]) -> list[tuple[str, list[str]]]:

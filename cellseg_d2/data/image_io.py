@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "CorruptImageError",
     "check_percentiles",
     "read_grey",
@@ -19,6 +20,8 @@ __all__ = [
     "to_grey",
 ]
 
+# Of the files of a folder that are taken for images
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # For images of more than 8 bits where no percentiles are given
 DEFAULT_STRETCH = (0.1, 99.9)

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from pycocotools import mask as mask_util
 from scipy import ndimage
 from skimage.draw import polygon
 
+from ..crops import encode_crop
 from ..errors import DatasetError
 from .image_io import CorruptImageError, read_raw
 
@@ -134,9 +134,12 @@ def instances_of_mask(mask: np.ndarray, edges: np.ndarray | None = None, place: 
 
 def label_segmentations(labels: np.ndarray) -> list[dict]:
     """Compressed COCO run lengths of each label that occurs in an H x W int32 map, in ascending order."""
-    by_column, width = np.asfortranarray(labels), labels.shape[1]
     places = enumerate(ndimage.find_objects(labels), start=1)
-    return [_run_lengths(by_column[:, place[1]] == label, place[1].start, width) for label, place in places if place]
+    return [
+        encode_crop(labels[place] == label, [place[1].start, place[0].start], *labels.shape)
+        for label, place in places
+        if place
+    ]
 
 
 def read_rois(path: str | Path, height: int, width: int) -> list[dict]:
@@ -174,7 +177,7 @@ def read_rois(path: str | Path, height: int, width: int) -> list[dict]:
                 f"{path}: outline {roi.name!r} covers no pixel of its image of {width} x {height}; was it drawn on "
                 f"another image? Else remove it in ImageJ's ROI Manager"
             )
-        segmentations.append(_run_lengths(mask[:, columns[0] : columns[-1] + 1], int(columns[0]), width))
+        segmentations.append(encode_crop(mask[:, columns[0] : columns[-1] + 1], [int(columns[0]), 0], height, width))
     return segmentations
 
 
@@ -215,18 +218,3 @@ def _grown_into(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if not taken.any():
             return result.astype(np.int32)
         result[taken] = spread[taken]
-
-
-def _run_lengths(columns: np.ndarray, first: int, width: int) -> dict:
-    """Compressed COCO run lengths (counts as text) of a mask of which all is in some columns.
-
-    Args:
-        columns: H x N bool, the columns from ``first`` on, not empty.
-        width: of the whole mask.
-    """
-    height = len(columns)
-    changes = np.flatnonzero(np.diff(columns.reshape(-1, order="F").view(np.int8), prepend=0, append=0))
-    counts = np.diff(changes + first * height, prepend=0, append=height * width).tolist()
-    counts = counts if counts[-1] else counts[:-1]
-    rle = mask_util.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

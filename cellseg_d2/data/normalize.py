@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from detectron2.config import CfgNode
 
+from ..config import SEMANTIC_STRETCH
 from .image_io import check_percentiles
 
 __all__ = ["CEILING", "Normalization"]
@@ -27,7 +28,7 @@ class Normalization:
         gamma: the power; below 1 it lifts dim cells.
     """
 
-    percentiles: tuple[float, float] = (1.0, 99.8)
+    percentiles: tuple[float, float] = SEMANTIC_STRETCH
     gamma: float = 1.0
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ def calibrate(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], bool] = 
     Returns:
         ``{"roc": {"threshold": ..., "AUC_train": ..., "F1_train": ..., "AUC": ..., "F1": ...}}``, areas and F1 of
         pixels in percent; without suffix on the first data set of DATASETS.TEST at the chosen threshold. NaN where
-        the images have no cell, or nothing else. The same on all processes.
+        the images have no cell, or nothing else; of an ensemble the areas alone. The same on all processes.
 
     Raises:
         ConfigError: the training images have no cell.
@@ -58,6 +58,8 @@ def calibrate(cfg: CfgNode, model: nn.Module, should_stop: Callable[[], bool] = 
     for roc in list(held_out.values())[:1]:
         results["AUC"] = 100 * roc.auc if roc.has_both else float("nan")
         results["F1"] = 100 * roc.at(chosen.threshold).f1 if roc.has_both else float("nan")
+    if hasattr(model, "members"):  # no one threshold is that of all
+        results = {name: value for name, value in results.items() if name.startswith("AUC")}
     if comm.is_main_process():
         curves = {"training": training, **held_out}
         content = {"choice": cfg.TEST.ROC_CHOICE, "threshold": chosen.threshold}

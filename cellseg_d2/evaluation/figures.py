@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb
 from matplotlib.figure import Figure
+from skimage.segmentation import find_boundaries
 
 from ..files import atomic_write
 from .roc import Operating, PixelRoc
@@ -64,7 +65,7 @@ def label_colours(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     colours = np.rint(255 * hsv_to_rgb(hsv)).astype(np.uint8)
     colours[0] = 0
     outlined = colours[labels]
-    border = _borders(labels)
+    border = find_boundaries(labels, mode="inner")
     outlined[border] = 255 - (255 - outlined[border]) // 3
     return outlined
 
@@ -198,16 +199,3 @@ def _grey(image: np.ndarray) -> np.ndarray:
     grey = image.astype(np.float32) if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
     low, high = np.percentile(grey, (0.5, 99.9))
     return np.clip((grey - low) / max(high - low, 1), 0, 1)
-
-
-def _borders(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of cells that have a side in common with something else."""
-    border = np.zeros(labels.shape, bool)
-    for one, other, a, b in (
-        (labels[1:], labels[:-1], border[1:], border[:-1]),
-        (labels[:, 1:], labels[:, :-1], border[:, 1:], border[:, :-1]),
-    ):
-        differ = one != other
-        a |= differ
-        b |= differ
-    return border & (labels > 0)

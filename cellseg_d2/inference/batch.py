@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 from skimage.segmentation import find_boundaries
 
-from ..data.image_io import read_image
+from ..data.image_io import IMAGE_SUFFIXES, read_image
 from ..errors import DatasetError, MissingDataError
 from ..evaluation.figures import probability_overlay
 from ..files import atomic_write, write_json
@@ -19,7 +19,6 @@ from .semantic import CellPrediction, SemanticPredictor
 
 __all__ = ["Outcome", "find_images", "output_names", "predict_images", "write_summary"]
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 SUMMARY = "run.json"
 # What is written of each image: folder and ending
 OUTPUTS = {"labels": ".tif", "probabilities": ".tif", "overlays": ".png"}
@@ -69,8 +68,8 @@ def find_images(arguments: Sequence[str], output: Path) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-            problem = f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}"
+            files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+            problem = f"{path}: no file in this folder ends in {', '.join(IMAGE_SUFFIXES)}"
         else:
             matching = map(Path, glob.glob(argument, recursive=True))
             files = [p for p in matching if p.is_file() and p.resolve().parent not in written]

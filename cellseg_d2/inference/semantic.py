@@ -23,8 +23,7 @@ from ..modeling.semantic import (
     CellOptions,
     CellSegmentor,
     CellTypeEnsemble,
-    foreground_probability,
-    label_cells,
+    label_logits,
     labels_to_instances,
 )
 from ..modeling.semantic.ensemble import AverageSegmentor
@@ -171,9 +170,7 @@ class SemanticPredictor:
         clock.done("normalise")
         logits = self._logits(member.network, grey)
         clock.done("network")
-        probability = foreground_probability(logits).numpy()
-        edge = logits.softmax(0)[2].numpy() if member.options.split == "classes" else None
-        labels = label_cells(probability, member.options, edge)
+        labels, probability = label_logits(logits, member.options)
         clock.done("label")
         name = "" if isinstance(image, np.ndarray) else Path(image).name
         return CellPrediction(name, labels, probability, clock.steps)

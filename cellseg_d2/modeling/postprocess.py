@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-import pycocotools.mask as mask_util
 import torch
 import torch.nn.functional as F
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-__all__ = ["encode_crop", "masks_to_rles", "postprocess_rle", "predict_rle"]
+from ..crops import encode_crop
+
+__all__ = ["masks_to_rles", "postprocess_rle", "predict_rle"]
 
 PIXELS_AT_ONCE = 1 << 22  # pixels sampled together
 
@@ -103,21 +103,3 @@ def _sample(masks: Tensor, boxes: Tensor, origin: Tensor, window: Tensor) -> Ten
     y = (torch.arange(h) + origin[:, 1:] + 0.5 - corner[:, 1:]) / extent[:, 1:] * 2 - 1
     grid = torch.stack([x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)], dim=3)
     return F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0]
-
-
-def encode_crop(crop: np.ndarray, origin: list[int], height: int, width: int) -> dict:
-    """COCO RLE of an image of ``height`` x ``width`` zeros with the boolean ``crop`` (h, w) at ``origin`` (x, y)."""
-    x0, y0 = origin
-    # Positions, in column-major order of the image, where the value changes within or at the end of a column.
-    padded = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=np.int8)
-    padded[:, 1:-1] = crop.T
-    column, row = np.nonzero(np.diff(padded, axis=1))
-    changes = (column + x0) * height + row + y0
-    if len(changes):  # a column that ends in 1 on the last row followed by one that starts with 1: one run
-        joined = np.nonzero(changes[1:-1:2] == changes[2::2])[0]
-        changes = np.delete(changes, np.concatenate([2 * joined + 1, 2 * joined + 2]))
-    counts = np.diff(changes, prepend=0, append=height * width)
-    if len(changes) and counts[-1] == 0:  # the last pixel of the image belongs to the cell
-        counts = counts[:-1]
-    rle = mask_util.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

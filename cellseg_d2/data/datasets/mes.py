@@ -11,6 +11,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog
 
 from ...errors import DatasetError, MissingDataError
+from ..image_io import IMAGE_SUFFIXES
 from .coco_json import CocoFile, read_coco, set_metadata, to_dataset_dicts
 from .outlines import read_outlines
 
@@ -19,8 +20,7 @@ __all__ = ["NAMES", "MesFiles", "leave_one_out", "match_names", "register_mes"]
 logger = logging.getLogger(__name__)
 
 NAMES = ("mes_train", "mes_test")
-_IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-_OUTLINE_SUFFIXES = (*_IMAGE_SUFFIXES, ".zip", ".roi")
+_OUTLINE_SUFFIXES = (*IMAGE_SUFFIXES, ".zip", ".roi")
 
 
 def register_mes(images: str | Path, masks: str | Path, edges: str | Path = "", hold_out: Sequence[str] = ()) -> None:
@@ -119,9 +119,9 @@ class MesFiles:
             if not any(record["annotations"] for record in records):
                 raise DatasetError(f"{self.masks}: none of the {len(records)} images has a cell")
             return sorted(records, key=lambda record: _in_order(record["file_name"]))
-        images = _files(self.images, _IMAGE_SUFFIXES, "DATASETS.MES.IMAGES")
+        images = _files(self.images, IMAGE_SUFFIXES, "DATASETS.MES.IMAGES")
         masks = match_names(images, _files(self.masks, _OUTLINE_SUFFIXES, "DATASETS.MES.MASKS"))
-        edges = match_names(images, _files(self.edges, _IMAGE_SUFFIXES, "DATASETS.MES.EDGES")) if self.edges else None
+        edges = match_names(images, _files(self.edges, IMAGE_SUFFIXES, "DATASETS.MES.EDGES")) if self.edges else None
         return read_outlines(images, masks, edges)
 
 

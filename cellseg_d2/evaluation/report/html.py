@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...files import atomic_write
+from ...templates import template_environment
 from ..evaluate import Evaluation
 from ..notes import why_missing
 from .pictures import pictures
@@ -79,13 +80,7 @@ def write_report(
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(Path(__file__).parent)
     environment.filters["number"] = _number
     return environment.get_template("template.html")
 

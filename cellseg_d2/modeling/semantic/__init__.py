@@ -6,7 +6,7 @@ from .ensemble import CellTypeEnsemble
 from .heads import PixelHead, SemanticHead, TransposedConvHead
 from .losses import SemanticLoss
 from .probability import foreground_logit, foreground_probability
-from .segmentor import CellSegmentor
+from .segmentor import CellSegmentor, label_logits
 
 __all__ = [
     "CellOptions",
@@ -21,5 +21,6 @@ __all__ = [
     "foreground_logit",
     "foreground_probability",
     "label_cells",
+    "label_logits",
     "labels_to_instances",
 ]

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 
-from ..postprocess import encode_crop
+from ...crops import encode_crop
 from .parting import part_at_waists, part_between
 
 __all__ = ["SPLITS", "CellOptions", "label_cells", "labels_to_instances", "with_masks"]

@@ -4,18 +4,27 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from ...config import SEMANTIC_STRETCH
 from .cells import CellOptions, label_cells, labels_to_instances, with_masks
 from .probability import foreground_probability
 
-__all__ = ["CellSegmentor"]
+__all__ = ["CellSegmentor", "label_logits"]
 
 logger = logging.getLogger(__name__)
+
+
+def label_logits(logits: Tensor, options: CellOptions) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) int32 labels of cells and (H, W) float32 foreground probability of (K, H, W) logits."""
+    probability = foreground_probability(logits).cpu().numpy()
+    edge = logits.float().softmax(0)[2].cpu().numpy() if options.split == "classes" else None
+    return label_cells(probability, options, edge), probability
 
 
 @META_ARCH_REGISTRY.register()
@@ -42,7 +51,7 @@ class CellSegmentor(SemanticSegmentor):
         pixel_mean: tuple[float, ...],
         pixel_std: tuple[float, ...],
         cells: CellOptions | None = None,
-        normalization: tuple[float, float, float] = (1.0, 99.8, 1.0),
+        normalization: tuple[float, float, float] = (*SEMANTIC_STRETCH, 1.0),
     ) -> None:
         super().__init__(backbone=backbone, sem_seg_head=sem_seg_head, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.cells = cells or CellOptions()
@@ -62,7 +71,7 @@ class CellSegmentor(SemanticSegmentor):
         return {
             **super().from_config(cfg),
             "cells": cells,
-            "normalization": (*(cfg.INPUT.STRETCH_PERCENTILES or (1.0, 99.8)), cfg.INPUT.GAMMA),
+            "normalization": (*(cfg.INPUT.STRETCH_PERCENTILES or SEMANTIC_STRETCH), cfg.INPUT.GAMMA),
         }
 
     def set_threshold(self, threshold: float) -> None:
@@ -99,11 +108,9 @@ class CellSegmentor(SemanticSegmentor):
         """The cells of each image with ``pred_rles`` in the place of ``pred_masks``, on the CPU: no stack of masks."""
         return [labels_to_instances(*self._labels(logits)) for logits in self.logits(batched_inputs)]
 
-    def _labels(self, logits: Tensor) -> tuple[Any, Any]:
-        """(H, W) int32 labels and float32 probability of (K, H, W) logits, as arrays."""
-        probability = foreground_probability(logits).cpu().numpy()
-        edge = None if len(logits) == 1 else logits.float().softmax(0)[2].cpu().numpy()
-        return label_cells(probability, replace(self.cells, threshold=float(self.threshold)), edge), probability
+    def _labels(self, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) int32 labels and float32 probability of (K, H, W) logits."""
+        return label_logits(logits, replace(self.cells, threshold=float(self.threshold)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Keep the configuration's stretch, and say so where the weights were trained on another."""
