@@ -33,7 +33,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if solver.OPTIMIZER == "SGD":
         optimizer = torch.optim.SGD(groups, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, **common)
     elif solver.OPTIMIZER == "ADAMW":
-        optimizer = torch.optim.AdamW(groups, **common)
+        optimizer = torch.optim.AdamW(groups, fused=True, **common)
     elif solver.OPTIMIZER == "RMSPROP":
         optimizer = torch.optim.RMSprop(groups, alpha=solver.RMSPROP_ALPHA, momentum=solver.MOMENTUM, **common)
     else:

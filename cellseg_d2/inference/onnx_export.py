@@ -85,12 +85,16 @@ def _replace_transposed(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _as_convolution(layer: TransposedConv) -> nn.Sequential:
-    """The same numbers by layers that know no size: the slice of ``TransposedConv`` would fix that of the image.
+    """The same numbers by layers that know no size: the slices of ``TransposedConv`` would fix that of the image.
 
-    Besides, ONNX Runtime takes half as long for this as for a transposed convolution, a tenth of GoogLeNet-FCN.
+    Output row i s + k - s / 2 gets the input row i by the kernel row k; so the s rows of phase p = 0 .. s - 1 between
+    two input rows see exactly these two, by the kernel rows p + s and p: a 2x2 convolution with s * s outputs. ONNX
+    Runtime takes half as long for it as for a transposed convolution, a tenth of GoogLeNet-FCN.
     """
-    stride, inputs, outputs = layer.stride[0], layer.in_channels, layer.out_channels
-    conv = nn.Conv2d(inputs, outputs * stride**2, 2, padding=1)
-    conv.weight.copy_(layer.phase_kernel())
-    conv.bias.copy_(layer.bias.repeat_interleave(stride**2))
-    return nn.Sequential(conv, nn.PixelShuffle(stride), nn.ZeroPad2d(-stride // 2))
+    s, inputs, outputs = layer.stride[0], layer.in_channels, layer.out_channels
+    # The first tap is the neighbour above (or to the left), which reaches here with the end of its kernel
+    kernel = layer.weight.view(inputs, outputs, 2, s, 2, s).flip(2, 4)
+    conv = nn.Conv2d(inputs, outputs * s * s, 2, padding=1)
+    conv.weight.copy_(kernel.permute(1, 3, 5, 0, 2, 4).reshape(conv.weight.shape))
+    conv.bias.copy_(layer.bias.repeat_interleave(s * s))
+    return nn.Sequential(conv, nn.PixelShuffle(s), nn.ZeroPad2d(-s // 2))

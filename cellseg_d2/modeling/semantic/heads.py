@@ -107,12 +107,11 @@ class SemanticHead(nn.Module):
 
 
 class TransposedConv(nn.ConvTranspose2d):
-    """Transposed convolution of stride s, kernel 2s and padding s / 2, computed as a 2x2 convolution with s * s phases.
+    """Transposed convolution of stride s, kernel 2s and padding s / 2, computed as one matrix product.
 
     The parameters and (but for rounding) the numbers are those of ``nn.ConvTranspose2d``, whose CPU code for such large
-    strides is many times slower and, on channels-last maps, asks for tens of gigabytes. Output row i s + k - s / 2 gets
-    the input row i by the kernel row k; so the s rows of phase p = 0 .. s - 1 between two input rows see exactly these
-    two, by the kernel rows p + s and p.
+    strides is many times slower and, on channels-last maps, asks for tens of gigabytes. Each position of the input
+    gives a patch of 2s x 2s; neighbours lie s apart, so each half of a patch is added to the other half of the next.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -120,17 +119,18 @@ class TransposedConv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H s, W s)."""
-        s, (height, width) = self.stride[0], x.shape[-2:]
-        phases = F.pixel_shuffle(F.conv2d(x, self.phase_kernel(), padding=1), s)
-        half = s // 2
-        return phases[..., half : half + height * s, half : half + width * s] + self.bias[:, None, None]
-
-    def phase_kernel(self) -> Tensor:
-        """The weights of the 2x2 convolution, (out_channels s s, in_channels, 2, 2)."""
         s = self.stride[0]
-        # The first tap is the neighbour above (or to the left), which reaches here with the end of its kernel
-        kernel = self.weight.view(self.in_channels, self.out_channels, 2, s, 2, s).flip(2, 4)
-        return kernel.permute(1, 3, 5, 0, 2, 4).reshape(-1, self.in_channels, 2, 2)
+        patches = x.permute(0, 2, 3, 1) @ self.weight.flatten(1)  # (N, H, W, out_channels * 2s * 2s)
+        patches = patches.unflatten(3, (self.out_channels, 2, s, 2, s))
+        rows = _overlap_add(patches.permute(4, 0, 3, 2, 6, 7, 1, 5), s)  # (N, out_channels, W, 2, s, H s)
+        return _overlap_add(rows.permute(3, 0, 1, 5, 2, 4), s) + self.bias[:, None, None]
+
+
+def _overlap_add(halves: Tensor, stride: int) -> Tensor:
+    """(2, ..., L, stride) first and second halves of L pieces -> their sum at L * stride places, margins cut off."""
+    first, second = halves.flatten(-2).unbind(0)
+    total = F.pad(first, (0, stride)) + F.pad(second, (stride, 0))
+    return total[..., stride // 2 : stride // 2 + first.shape[-1]]
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
