@@ -1,0 +1,46 @@
+"""Several COCO data sets as one."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from .datasets.coco_json import read_coco
+
+__all__ = ["Part", "merge"]
+
+
+class Part(NamedTuple):
+    """A data set that goes into a merged one: the ``cell_type`` its images get, COCO JSON and image folder."""
+
+    cell_type: str
+    json_file: Path
+    images: Path
+
+
+def merge(parts: Iterable[Part], folder: str | Path) -> dict:
+    """One COCO data set of several, as a dict to be written as JSON into ``folder``.
+
+    Images and annotations are numbered anew, categories of the same name are one, ``file_name`` becomes relative to
+    ``folder``, and each image gets the ``cell_type`` of its part (an empty one leaves what it has). Other keys stay.
+
+    Raises:
+        DatasetError: see :func:`.datasets.coco_json.read_coco`.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    categories: dict[str, dict] = {}
+    for part in parts:
+        coco = read_coco(part.json_file)
+        for category in coco.categories:
+            categories.setdefault(category["name"], {**category, "id": len(categories) + 1})
+        new_class = {category["id"]: categories[category["name"]]["id"] for category in coco.categories}
+        new_image = {image["id"]: len(images) + i for i, image in enumerate(coco.images, start=1)}
+        for image in coco.images:
+            path = os.path.relpath(part.images / image["file_name"], folder)
+            moved = {**image, "id": new_image[image["id"]], "file_name": Path(path).as_posix()}
+            images.append({**moved, "cell_type": part.cell_type} if part.cell_type else moved)
+        for annotation in coco.annotations:
+            owner, kind = new_image[annotation["image_id"]], new_class[annotation["category_id"]]
+            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": owner, "category_id": kind})
+    return {"images": images, "annotations": annotations, "categories": list(categories.values())}

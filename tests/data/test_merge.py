@@ -1,0 +1,69 @@
+"""Several COCO data sets as one: new numbers, shared categories, files that are still found."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+
+from cellseg_d2.data.datasets.custom import register_coco
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
+
+
+def write_part(folder, count, category, **more):
+    """A data set of ``count`` images, the k-th with k cells, whose ids begin at 7."""
+    (folder / "images").mkdir(parents=True)
+    for k in range(count):
+        cv2.imwrite(str(folder / "images" / f"{k}.png"), np.full((32, 32), k, np.uint8))
+    entry = {"height": 32, "width": 32, **more}
+    images = [{"id": 7 + k, "file_name": f"{k}.png", **entry} for k in range(count)]
+    square = {"bbox": [1, 1, 9, 9], "segmentation": [[1, 1, 10, 1, 10, 10, 1, 10]], "area": 81, "iscrowd": 0}
+    owners = [7 + k for k in range(count) for _ in range(k)]
+    cells = [{"id": 7 + i, "image_id": owner, "category_id": 5, **square} for i, owner in enumerate(owners)]
+    content = {"images": images, "annotations": cells, "categories": [{"id": 5, "name": category}]}
+    (folder / "all.json").write_text(json.dumps(content))
+    return [str(folder / "all.json"), str(folder / "images")]
+
+
+def run(output, *parts):
+    options = [option for part in parts for option in ("--part", *part)]
+    command = [sys.executable, str(TOOL), "merge", *options, "--output", str(output)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_everything_keeps_its_place(tmp_path):
+    a, b = write_part(tmp_path / "a", 3, "cell"), write_part(tmp_path / "b", 4, "nucleus")
+    output = tmp_path / "out" / "both.json"
+    done = run(output, ("huh7", *a), ("bv2", *b))
+    assert done.returncode == 0, done.stderr
+    assert "7 images (huh7 3, bv2 4), 9 cells" in " ".join(done.stdout.split())
+    register_coco("merged_test", output, output.parent)
+    records = DatasetCatalog.get("merged_test")
+    assert [r["cell_type"] for r in records] == ["huh7"] * 3 + ["bv2"] * 4
+    assert [len(r["annotations"]) for r in records] == [0, 1, 2, 0, 1, 2, 3]
+    assert [cv2.imread(r["file_name"])[0, 0, 0] for r in records] == [0, 1, 2, 0, 1, 2, 3]
+    assert [{a["category_id"] for a in r["annotations"]} for r in records] == [set(), {0}, {0}, set(), {1}, {1}, {1}]
+
+
+def test_one_category_of_one_name_and_other_keys_stay(tmp_path):
+    a, b = (write_part(tmp_path / name, 2, "cell", well="A3", cell_type="old") for name in "ab")
+    run(tmp_path / "both.json", ("", *a), ("new", *b))
+    merged = json.loads((tmp_path / "both.json").read_text())
+    assert merged["categories"] == [{"id": 1, "name": "cell"}]
+    assert {i["well"] for i in merged["images"]} == {"A3"}
+    assert [i["cell_type"] for i in merged["images"]] == ["old", "old", "new", "new"]
+    assert [i["file_name"] for i in merged["images"]] == [f"{p}/images/{k}.png" for p in "ab" for k in range(2)]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"images": []}', "{"])
+def test_a_file_that_is_no_data_set_is_named_and_nothing_is_written(tmp_path, content):
+    good = write_part(tmp_path / "a", 2, "cell")
+    (tmp_path / "bad.json").write_text(content)
+    done = run(tmp_path / "both.json", ("x", *good), ("y", str(tmp_path / "bad.json"), str(tmp_path)))
+    assert done.returncode == 1 and "bad.json" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "both.json").exists()
