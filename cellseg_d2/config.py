@@ -200,6 +200,8 @@ def _add_training_config(cfg: CN) -> None:
     # SGD, ADAMW or RMSPROP (SOLVER.MOMENTUM, smoothing SOLVER.RMSPROP_ALPHA)
     cfg.SOLVER.OPTIMIZER = "SGD"
     cfg.SOLVER.RMSPROP_ALPHA = 0.99
+    # Evaluate and save an exponential moving average of the weights: its decay (0.99: over 100 iterations); 0: none
+    cfg.SOLVER.EMA_DECAY = 0.0
     # Mixed precision (SOLVER.AMP.ENABLED) in bfloat16 or float16 (float16 needs a GPU)
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Newest periodic checkpoints (model_NNNNNNN.pth) that stay on disk, best and final one not counted; 0: all

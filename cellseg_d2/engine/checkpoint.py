@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,14 @@ PERIODIC = re.compile(r"model_\d{7,}\.pth")
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer with atomic writes, ``weights_only`` reads and no silence about what did not match."""
+    """Detectron2's checkpointer with atomic writes, ``weights_only`` reads and no silence about what did not match.
+
+    Attributes:
+        averaged: a context in which the model has the weights that are saved and evaluated; set where they are not
+            those in training.
+    """
+
+    averaged: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Write ``save_dir/name.pth`` on the main process.
@@ -30,9 +39,10 @@ class AtomicCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        state = {key: item.state_dict() for key, item in self.checkpointables.items()}
-        data = {"model": self.model.state_dict(), **state, **kwargs}
-        path = atomic_write(Path(self.save_dir) / f"{name}.pth", lambda stream: torch.save(data, stream))
+        with self.averaged():
+            state = {key: item.state_dict() for key, item in self.checkpointables.items()}
+            data = {"model": self.model.state_dict(), **state, **kwargs}
+            path = atomic_write(Path(self.save_dir) / f"{name}.pth", lambda stream: torch.save(data, stream))
         logger.info("Saved %s", path)
         if tag:
             self.tag_last_checkpoint(path.name)

@@ -154,12 +154,13 @@ class Evaluation(HookBase):
             self._stop_if_exhausted()
 
     def run(self, iteration: int) -> None:
-        """Evaluate the present weights, unless that was already done at this iteration."""
+        """Evaluate the present weights (or their average), unless that was already done at this iteration."""
         if iteration == self.last_iteration or not self._functions:
             return
         self.results = {}
-        for function in self._functions:
-            self.results |= flatten_results_dict(self._run_everywhere(function))
+        with self._checkpointer.averaged():
+            for function in self._functions:
+                self.results |= flatten_results_dict(self._run_everywhere(function))
         finite = {name: value for name, value in self.results.items() if math.isfinite(value)}
         self.trainer.storage.put_scalars(**finite, smoothing_hint=False)
         self.last_iteration = iteration

@@ -24,6 +24,7 @@ class TrainerOptions:
         checkpoint_period, eval_period: in iterations; 0: only at the end.
         checkpoints_to_keep: of the periodic ones, the newest; 0: all.
         best_metric, patience: see :class:`.hooks.BestTracker`.
+        ema_decay: see :class:`.averaging.WeightAverage`; 0: no average.
     """
 
     output_dir: str
@@ -37,6 +38,7 @@ class TrainerOptions:
     checkpoints_to_keep: int = 0
     best_metric: str = "segm/AP"
     patience: int = 0
+    ema_decay: float = 0.0
 
     @classmethod
     def from_config(cls, cfg: CfgNode, seed: int) -> "TrainerOptions":
@@ -53,6 +55,7 @@ class TrainerOptions:
             checkpoints_to_keep=cfg.SOLVER.CHECKPOINTS_TO_KEEP,
             best_metric=_best_metric(cfg),
             patience=cfg.TEST.EARLY_STOP_PATIENCE,
+            ema_decay=cfg.SOLVER.EMA_DECAY,
         )
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..data.loader import build_train_loader, build_val_loss_loader
 from ..modeling.checkpoint import load_weights
+from .averaging import WeightAverage
 from .calibration import calibrate
 from .checkpoint import AtomicCheckpointer
 from .errors import (
@@ -104,6 +105,11 @@ class Trainer(TrainerBase):
         self.checkpointer = AtomicCheckpointer(model, options.output_dir, trainer=weakref.proxy(self))
         best = BestTracker(options.best_metric, options.patience)
         self.evaluation = Evaluation(evaluations, options.eval_period, self.checkpointer, best)
+        if options.ema_decay:
+            with config_errors("the average of the weights"):
+                averages = WeightAverage(model, options.ema_decay)
+            self.checkpointer.averaged = averages.applied
+            self.register_hooks([averages])
         writers = build_writers(options.output_dir, options.max_iter) if comm.is_main_process() else []
         self.register_hooks(
             [
