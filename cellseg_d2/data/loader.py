@@ -67,6 +67,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
             f"no image to train on in DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
             + (": all are without annotations" if cfg.DATASETS.TRAIN else "; name a data set")
         )
+    datasets.check_cell_types(cfg, records)
     if seed is None:
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     positions = BatchPositions(len(records), batch, seed, start_iter, comm.get_rank(), world)

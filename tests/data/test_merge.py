@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
-from cellseg_d2.data.datasets.custom import register_coco
+from cellseg_d2.data.datasets import DatasetError, check_cell_types, register_coco
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
 
@@ -67,3 +67,16 @@ def test_a_file_that_is_no_data_set_is_named_and_nothing_is_written(tmp_path, co
     done = run(tmp_path / "both.json", ("x", *good), ("y", str(tmp_path / "bad.json"), str(tmp_path)))
     assert done.returncode == 1 and "bad.json" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "both.json").exists()
+
+
+def test_types_that_an_ensemble_has_no_model_for(tmp_path, cfg, caplog):
+    records = [{"file_name": f"{name}.tif", "cell_type": name} for name in ("HuH7", "bv2", None)]
+    check_cell_types(cfg, records)  # other models do not ask
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ENSEMBLE.CELL_TYPES = "CellTypeEnsemble", ["huh7", "BV2", "a172"]
+    check_cell_types(cfg, records[:2])
+    assert "of the cell type a172" in caplog.text
+    with pytest.raises(DatasetError, match="1 of 3 training images.*huh7, bv2, a172.*None.tif: not given"):
+        check_cell_types(cfg, records)
+    cfg.MODEL.ENSEMBLE.CELL_TYPES = ["huh7"]
+    with pytest.raises(DatasetError, match="2 of 3 .*bv2.tif: bv2"):
+        check_cell_types(cfg, records)

@@ -2,13 +2,14 @@
 
 from ...errors import DatasetError, MissingDataError
 from . import livecell
-from .catalog import SEMANTIC_ONLY, check_num_classes, load, resolve
+from .catalog import SEMANTIC_ONLY, check_cell_types, check_num_classes, load, resolve
 from .custom import register_coco
 
 __all__ = [
     "SEMANTIC_ONLY",
     "DatasetError",
     "MissingDataError",
+    "check_cell_types",
     "check_num_classes",
     "load",
     "register_coco",

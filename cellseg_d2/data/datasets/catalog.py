@@ -12,7 +12,7 @@ from ...errors import DatasetError
 from . import livecell, mes, roots
 from .custom import register_coco
 
-__all__ = ["SEMANTIC_ONLY", "check_num_classes", "load", "resolve"]
+__all__ = ["SEMANTIC_ONLY", "check_cell_types", "check_num_classes", "load", "resolve"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,27 @@ def check_num_classes(cfg: CfgNode) -> None:
         else "use data sets with the same classes"
     )
     raise DatasetError("the numbers of classes disagree: " + "; ".join(places) + f". To fix it, {fix}")
+
+
+def check_cell_types(cfg: CfgNode, records: Sequence[dict]) -> None:
+    """An ensemble learns from images of its cell types only; says which of them have no image.
+
+    Raises:
+        DatasetError: the cell type of a training image is missing or none of MODEL.ENSEMBLE.CELL_TYPES.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "CellTypeEnsemble":
+        return
+    members = [str(name).lower() for name in cfg.MODEL.ENSEMBLE.CELL_TYPES]
+    types = [str(record.get("cell_type") or "").lower() for record in records]
+    wrong = [place for place, name in enumerate(types) if name not in members]
+    if wrong:
+        raise DatasetError(
+            f"the cell type of {len(wrong)} of {len(records)} training images is none of MODEL.ENSEMBLE.CELL_TYPES "
+            f"({', '.join(members)}), for example {records[wrong[0]]['file_name']}: {types[wrong[0]] or 'not given'}. "
+            'Put it under "cell_type" in the image entries of the JSON (tools/dataset.py merge does so)'
+        )
+    if absent := [name for name in members if name not in types]:
+        logger.warning("no training image is of the cell type %s: its model will learn nothing", ", ".join(absent))
 
 
 def _fill_cell_type(datasets: CfgNode, must_be_used: bool) -> None:
