@@ -162,6 +162,8 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATASETS.MES.MASKS = ""
     cfg.DATASETS.MES.EDGES = ""
     cfg.DATASETS.MES.HOLD_OUT = ()
+    # Where cells at the frame may have been left out: width in pixels of the strip in which only outlined cells count
+    cfg.DATASETS.MES.MARGIN = 0
     # Leave out (and count) images that cannot be decoded, instead of stopping at the first
     cfg.DATALOADER.SKIP_CORRUPT_IMAGES = False
     # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.

@@ -14,6 +14,7 @@ from pycocotools import mask as mask_util
 from cellseg_d2.data.datasets import DatasetError, MissingDataError, check_num_classes, load, mes, resolve, roots
 from cellseg_d2.data.datasets.coco_json import read_coco, to_dataset_dicts
 from cellseg_d2.data.datasets.mes import leave_one_out, match_names, register_mes
+from cellseg_d2.data.datasets.outlines import ignore_margin
 from cellseg_d2.data.image_io import read_raw
 from cellseg_d2.data.label_maps import rasterise
 
@@ -288,6 +289,40 @@ def test_semantic_models_take_any_number_of_classes(cfg, tmp_path, discs, writte
         check_num_classes(cfg)
 
 
+# Cells that were left out at the frame
+
+
+def square(corner, side, **more):
+    """An annotation of side x side pixels."""
+    mask = np.zeros((40, 60), np.uint8, order="F")
+    mask[corner[0] : corner[0] + side, corner[1] : corner[1] + side] = 1
+    return {"segmentation": mask_util.encode(mask), "iscrowd": 0, "category_id": 0, **more}
+
+
+def test_the_margin_is_ignored_but_for_outlined_cells():
+    record = {"file_name": "a.tif", "height": 40, "width": 60, "annotations": [square((2, 2), 12), square((15, 30), 9)]}
+    assert ignore_margin(record, 0) is record
+    labels = rasterise(ignore_margin(record, 8)["annotations"], 40, 60)
+    expected = np.full((40, 60), -1)
+    expected[8:32, 8:52] = 0
+    expected[2:14, 2:14], expected[15:24, 30:39] = 1, 2
+    assert (labels == expected).all()
+    assert len(record["annotations"]) == 2
+
+
+def test_a_cell_on_the_whole_margin_leaves_nothing_to_ignore():
+    whole = {"segmentation": mask_util.encode(np.ones((40, 60), np.uint8, order="F")), "iscrowd": 0, "category_id": 0}
+    record = {"file_name": "a.tif", "height": 40, "width": 60, "annotations": [whole]}
+    assert len(ignore_margin(record, 5)["annotations"]) == 1
+
+
+@pytest.mark.parametrize("margin", [-1, 20, 100])
+def test_a_margin_that_leaves_nothing(margin):
+    record = {"file_name": "a.tif", "height": 40, "width": 60, "annotations": []}
+    with pytest.raises(DatasetError, match=f"MARGIN {margin} .*a.tif of 60 x 40"):
+        ignore_margin(record, margin)
+
+
 # Real images
 
 
@@ -308,6 +343,16 @@ def test_gowt1():
         present = np.unique(labels[labels > 0])
         drawn = rasterise(record["annotations"], record["height"], record["width"])
         assert (np.append(0, present)[drawn] == labels).all()
+
+
+def test_gowt1_outlines_no_cell_that_stays_within_50_pixels_of_the_frame():
+    folder = _example("mes_gowt1")
+    register_mes(folder / "images", folder / "masks", margin=50)
+    for record in (*load("mes_train"), *load("mes_test")):
+        height, width = record["height"], record["width"]
+        *cells, margin = record["annotations"]
+        reach = [min(x + w, y + h, width - x, height - y) for x, y, w, h in (cell["bbox"] for cell in cells)]
+        assert margin["iscrowd"] == 1 and min(reach) > 50
 
 
 def test_gowt1_as_json_has_the_same_foreground():

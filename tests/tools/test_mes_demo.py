@@ -15,7 +15,7 @@ QUICK = [
     "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "1",
     "INPUT.CROP.SIZE", "[64, 64]", "DATALOADER.NUM_WORKERS", "0", "MODEL.SEMANTIC.MIN_AREA", "4",
 ]  # fmt: skip
-NAMES = {"pixel_auc", "pixel_f1", "instance_f1_50", "seconds_per_frame", "train_minutes"}
+NAMES = {"pixel_auc", "pixel_f1", "instance_f1_50", "seconds_per_frame", "train_minutes", "pixel_f1_whole_frame"}
 
 
 def run(tool, *arguments):
@@ -38,6 +38,7 @@ def test_a_fold_and_its_model(frames, tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert set(summary) == NAMES
     assert all(0 <= summary[name] <= 1 for name in ("pixel_auc", "pixel_f1", "instance_f1_50") if summary[name])
+    assert summary["pixel_f1_whole_frame"] == pytest.approx(summary["pixel_f1"], abs=0.02)  # the same, without margin
     held_out = sorted(images.iterdir())[-1]
     assert (tmp_path / "out" / f"{held_out.stem}.png").stat().st_size > 10_000
 

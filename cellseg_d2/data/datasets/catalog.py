@@ -173,7 +173,7 @@ def _register_mes(datasets: CfgNode, must_be_used: bool = True) -> None:
             f"DATASETS.TRAIN/TEST name {wanted[0]} but DATASETS.MES.MASKS is empty; set it to a folder of label "
             f"images, masks or ImageJ outlines, or to a COCO JSON"
         )
-    mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT)
+    mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT, datasets.MES.MARGIN)
     if must_be_used and "mes_test" in datasets.TEST:
         load("mes_test")  # few images: better now than after hours that nothing is held out
 

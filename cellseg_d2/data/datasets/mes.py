@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog
 from ...errors import DatasetError, MissingDataError
 from ..image_io import IMAGE_SUFFIXES
 from .coco_json import CocoFile, read_coco, set_metadata, to_dataset_dicts
-from .outlines import read_outlines
+from .outlines import ignore_margin, read_outlines
 
 __all__ = ["NAMES", "MesFiles", "leave_one_out", "match_names", "register_mes"]
 
@@ -23,7 +23,9 @@ NAMES = ("mes_train", "mes_test")
 _OUTLINE_SUFFIXES = (*IMAGE_SUFFIXES, ".zip", ".roi")
 
 
-def register_mes(images: str | Path, masks: str | Path, edges: str | Path = "", hold_out: Sequence[str] = ()) -> None:
+def register_mes(
+    images: str | Path, masks: str | Path, edges: str | Path = "", hold_out: Sequence[str] = (), margin: int = 0
+) -> None:
     """Register ``mes_train`` and ``mes_test``; names that are registered already are replaced.
 
     Files are looked for here, and read when a data set is loaded.
@@ -35,6 +37,9 @@ def register_mes(images: str | Path, masks: str | Path, edges: str | Path = "", 
         edges: folder of edge images, which part the cells of binary masks.
         hold_out: images that are ``mes_test``: names without ending, or numbers from 0 in the order of the names.
             Empty: the last image, which goes to the log; a single image is not held out.
+        margin: width in pixels of a strip along the frame in which cells may have been left out: what is not outlined
+            there is ignored, by losses and by scores. The Cell Tracking Challenge calls what is inside of it the field
+            of interest.
 
     Raises:
         DatasetError: the JSON is no COCO data set.
@@ -44,7 +49,7 @@ def register_mes(images: str | Path, masks: str | Path, edges: str | Path = "", 
     for name in NAMES:
         if name in DatasetCatalog:
             DatasetCatalog.remove(name)
-        DatasetCatalog.register(name, partial(_load, name, files, tuple(map(str, hold_out))))
+        DatasetCatalog.register(name, partial(_load, name, files, tuple(map(str, hold_out)), margin))
         set_metadata(name, files.coco(), files.images)
 
 
@@ -160,7 +165,7 @@ def match_names(images: Sequence[Path], partners: Sequence[Path]) -> list[Path]:
     return [found[image] for image in images]
 
 
-def _load(name: str, files: MesFiles, hold_out: tuple[str, ...]) -> list[dict]:
+def _load(name: str, files: MesFiles, hold_out: tuple[str, ...], margin: int) -> list[dict]:
     """Dataset dicts of ``mes_train`` or ``mes_test``."""
     records = files.records()
     held = _held_out([Path(record["file_name"]).stem for record in records], hold_out)
@@ -169,7 +174,8 @@ def _load(name: str, files: MesFiles, hold_out: tuple[str, ...]) -> list[dict]:
             f"mes_test: {records[0]['file_name']} is the only image, so that none is held out: outline a second one, "
             "cut this one in two, or train without DATASETS.TEST"
         )
-    return [record for index, record in enumerate(records) if (index in held) == (name == "mes_test")]
+    chosen = [record for index, record in enumerate(records) if (index in held) == (name == "mes_test")]
+    return [ignore_margin(record, margin) for record in chosen]
 
 
 def _held_out(names: Sequence[str], hold_out: Sequence[str]) -> set[int]:

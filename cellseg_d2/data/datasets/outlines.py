@@ -20,8 +20,9 @@ from ..label_files import (
     read_labels,
     read_rois,
 )
+from ..label_maps import rasterise
 
-__all__ = ["read_outlines"]
+__all__ = ["ignore_margin", "read_outlines"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,34 @@ def read_outlines(images: Sequence[Path], masks: Sequence[Path], edges: Sequence
     if not number:
         raise DatasetError(f"{masks[0].parent}: none of the {len(masks)} files has a cell")
     return records
+
+
+def ignore_margin(record: dict, margin: int) -> dict:
+    """A dataset dict whose margin, but for outlined cells, is one more annotation: a crowd, which nothing counts.
+
+    Args:
+        record: dataset dict with its annotations.
+        margin: width in pixels of the strip along the frame in which cells may have been left out.
+
+    Raises:
+        DatasetError: nothing of the image would be left, or the margin is negative.
+    """
+    height, width = record["height"], record["width"]
+    if not 0 <= 2 * margin < min(height, width):
+        raise DatasetError(
+            f"DATASETS.MES.MARGIN {margin} does not fit into {record['file_name']} of {width} x {height} pixels: it is "
+            "the width of a strip along the frame, from 0 to less than half of the smaller side"
+        )
+    if not margin:
+        return record
+    strip = np.ones((height, width), dtype=bool)
+    strip[margin:-margin, margin:-margin] = False
+    strip &= rasterise(record["annotations"], height, width) == 0
+    crowds = list(_annotations(label_segmentations(strip.astype(np.int32)), 0))  # one, or none under large cells
+    for crowd in crowds:
+        crowd["iscrowd"] = 1
+        del crowd["id"]  # those of the file stay the only ones
+    return {**record, "annotations": [*record["annotations"], *crowds]}
 
 
 def _edges(image: Path, edge_file: Path) -> np.ndarray:
