@@ -65,7 +65,7 @@ def test_a_file_that_is_no_data_set_is_named_and_nothing_is_written(tmp_path, co
     good = write_part(tmp_path / "a", 2, "cell")
     (tmp_path / "bad.json").write_text(content)
     done = run(tmp_path / "both.json", ("x", *good), ("y", str(tmp_path / "bad.json"), str(tmp_path)))
-    assert done.returncode == 1 and "bad.json" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "bad.json" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "both.json").exists()
 
 

@@ -84,4 +84,4 @@ def test_command(folder):
 )
 def test_one_line_errors(folder, options, message):
     done = run(folder, *options)
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
