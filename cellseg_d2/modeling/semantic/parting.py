@@ -12,8 +12,9 @@ __all__ = ["part_at_waists", "part_between"]
 
 PIXEL = 1.0  # by which outlines through pixel centres may err
 ALL_NEIGHBOURS = np.ones((3, 3))
-# The component's pixels in its window, and the window -> the tops among these pixels
-Tops = Callable[[np.ndarray, tuple[slice, slice]], np.ndarray]
+Window = tuple[slice, slice]
+# The component's pixels in its window, and the window -> the tops among these pixels, and the heights of the window
+Look = Callable[[np.ndarray, Window], tuple[np.ndarray, np.ndarray]]
 
 
 def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.ndarray:
@@ -32,18 +33,16 @@ def part_at_waists(labels: np.ndarray, depth: float, min_area: int = 0) -> np.nd
     """
     if labels.all():
         return labels  # nowhere any background
-    distance = cv2.distanceTransform((labels > 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # OpenCV's last bits differ from call to call, which would decide ties; squares of distances are whole numbers
-    distance = np.sqrt(np.rint(distance * distance))
 
-    def tops(own: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+    def look(own: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
         at_frame = any(s.start == 0 or s.stop == side for s, side in zip(window, labels.shape))
         if not at_frame and _dent(own) + PIXEL <= depth:
-            return own
-        heights = np.pad(np.where(own, distance[window], 0), 1)
-        return local_maxima(reconstruction(heights - np.float32(depth), heights))[1:-1, 1:-1] & own
+            return own, own
+        distance = _to_background(labels, window)
+        heights = np.pad(np.where(own, distance, 0), 1)
+        return local_maxima(reconstruction(heights - np.float32(depth), heights))[1:-1, 1:-1] & own, distance
 
-    return _part_each(labels, distance, tops, min_area)
+    return _part_each(labels, look, min_area)
 
 
 def part_between(labels: np.ndarray, heights: np.ndarray, tops: np.ndarray, min_area: int = 0) -> np.ndarray:
@@ -58,10 +57,10 @@ def part_between(labels: np.ndarray, heights: np.ndarray, tops: np.ndarray, min_
     Returns:
         (H, W) int32, 1..N.
     """
-    return _part_each(labels, heights, lambda own, window: tops[window] & own, min_area)
+    return _part_each(labels, lambda own, window: (tops[window] & own, heights[window]), min_area)
 
 
-def _part_each(labels: np.ndarray, heights: np.ndarray, find_tops: Tops, min_area: int) -> np.ndarray:
+def _part_each(labels: np.ndarray, look: Look, min_area: int) -> np.ndarray:
     """Part one component after the other in its own window, so that the work goes with the foreground."""
     result = np.zeros_like(labels)
     cells = 0
@@ -69,10 +68,25 @@ def _part_each(labels: np.ndarray, heights: np.ndarray, find_tops: Tops, min_are
         if window is None:
             continue
         own = labels[window] == number
-        parts = _flood(own, heights[window], ndimage.label(find_tops(own, window), ALL_NEIGHBOURS)[0], min_area)
+        tops, heights = look(own, window)
+        parts = _flood(own, heights, ndimage.label(tops, ALL_NEIGHBOURS)[0], min_area)
         result[window][own] = parts[own] + cells
         cells += parts.max()
     return result
+
+
+def _to_background(labels: np.ndarray, window: Window) -> np.ndarray:
+    """Euclidean distance to the background of the component that has this window, (h, w) float32, pixels.
+
+    Whatever is closer than the background belongs to the component itself, so that the nearest background lies at most
+    one pixel outside of the window.
+    """
+    wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in window)
+    inside = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(window, wide))
+    foreground = (labels[wide] > 0).view(np.uint8)
+    distance = cv2.distanceTransform(foreground, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[inside]
+    # OpenCV's last bits differ from call to call, which would decide ties; squares of distances are whole numbers
+    return np.sqrt(np.rint(distance * distance))
 
 
 def _flood(own: np.ndarray, heights: np.ndarray, markers: np.ndarray, min_area: int) -> np.ndarray:
