@@ -14,6 +14,7 @@ DIR then has, for an image NAME.tif,
     cells.json              all cells of all images, COCO
     run.json                versions, model, options, times, failures
 
+and takes the same images again, but no others.
 Images of one name get their folder's before it (plate1_NAME). Exit code: 0 all images predicted, 1 some could not be
 used (they are listed), 2 nothing predicted as the input is unusable, 130 stopped with Ctrl-C.
 """
@@ -43,19 +44,19 @@ console = Console(highlight=False, markup=False)
 def run(args: argparse.Namespace) -> list[Outcome]:
     """Load, predict, write."""
     paths = find_images(args.images, args.output)
-    args.output.mkdir(parents=True, exist_ok=True)
     cells = {key: getattr(args, key) for key in ("min_area", "split") if getattr(args, key) is not None}
     with console.status("loading the model; a first time on a CPU it is also exported, which takes some seconds"):
         predictor = SemanticPredictor.from_folder(args.model, args.runtime, args.device, args.threshold, cells)
     if args.cell_type and set(predictor.members) == {None}:
         raise UserError(f"--cell-type {args.cell_type}: {args.model} is one model for all types; leave it out")
+    predictions = predict_images(predictor, paths, args.output, args.cell_type)
     outcomes: list[Outcome] = []
     found = 0
     columns = *Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("{task.fields[found]} cells")
     try:
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("predicting", total=len(paths), found=0)
-            for outcome in predict_images(predictor, paths, args.output, args.cell_type):
+            for outcome in predictions:
                 outcomes.append(outcome)
                 found += len(outcome.cells)
                 progress.update(task, advance=1, found=found)

@@ -13,13 +13,13 @@ from skimage.segmentation import find_boundaries
 from ..data.image_io import IMAGE_SUFFIXES, read_image
 from ..errors import DatasetError, MissingDataError
 from ..evaluation.figures import probability_overlay
-from ..files import atomic_write, write_json
+from ..files import atomic_write, read_json, write_json
 from .label_writers import write_coco, write_labels, write_probability
 from .semantic import CellPrediction, SemanticPredictor
 
 __all__ = ["Outcome", "find_images", "output_names", "predict_images", "write_summary"]
 
-SUMMARY = "run.json"
+SUMMARY, CELLS = "run.json", "cells.json"
 # What is written of each image: folder and ending
 OUTPUTS = {"labels": ".tif", "probabilities": ".tif", "overlays": ".png"}
 # What a bad image raises: damaged files (ValueError), missing ones, images that are too large for the memory
@@ -110,15 +110,23 @@ def predict_images(
 ) -> Iterator[Outcome]:
     """Predict images one after the other, and write ``labels``, ``probabilities`` and ``overlays`` into ``output``.
 
-    An image that cannot be used does not stop the others. Outputs of its name from an earlier run are removed.
+    An image that cannot be used does not stop the others. Its outputs from an earlier run are removed.
 
     Raises:
-        DatasetError: ``output`` has files that no earlier run has written, or that are to be predicted.
-        ValueError: the cell type is none of an ensemble's.
+        DatasetError: at once, before anything is written: ``output`` has files that no earlier run has written, that
+            are to be predicted, or that are results of other images.
+        ValueError: at once: the cell type is none of an ensemble's.
         OSError: an output cannot be written.
     """
     predictor.member(cell_type)
     _protect(paths, output)
+    return _predict(predictor, paths, output, cell_type)
+
+
+def _predict(
+    predictor: SemanticPredictor, paths: Sequence[Path], output: Path, cell_type: str | None
+) -> Iterator[Outcome]:
+    """See :func:`predict_images`."""
     for path, name in zip(paths, output_names(paths)):
         places = {kind: output / kind / f"{name}{ending}" for kind, ending in OUTPUTS.items()}
         try:
@@ -141,11 +149,27 @@ def _protect(paths: Sequence[Path], output: Path) -> None:
     within = [path for path in paths if path.resolve().parent in {folder.resolve() for folder in folders}]
     if within:
         raise DatasetError(f"{within[0]} lies where results are written: choose another output folder than {output}")
+    if (output / SUMMARY).is_file():
+        _require_same_images(paths, output)
+        return
     foreign = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
-    if foreign and not (output / SUMMARY).is_file():
+    foreign += [file for file in [output / CELLS] if file.exists()]
+    if foreign:
         raise DatasetError(
-            f"{foreign[0]} has files, and there is no {SUMMARY} beside it to say that they are results of an earlier "
-            "run: choose another output folder"
+            f"{foreign[0]} {'has files' if foreign[0].is_dir() else 'exists'}, and there is no {SUMMARY} beside it to "
+            "say that they are results of an earlier run: choose another output folder"
+        )
+
+
+def _require_same_images(paths: Sequence[Path], output: Path) -> None:
+    """A folder has the results of one list of images: else some of its labels were in no COCO file, or replaced."""
+    earlier = read_json(output / SUMMARY).get("images", [])
+    written = {(Path(image["file"]).resolve(), image["name"]) for image in earlier}
+    others = sorted(written - set(zip([path.resolve() for path in paths], output_names(paths))))
+    if others:
+        raise DatasetError(
+            f"{output} has results of {len(others)} images that this run would not write there again, such as "
+            f"{others[0][0]} as {others[0][1]}: choose another output folder"
         )
 
 
@@ -171,10 +195,11 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
         height, width = outcome.size
         images.append({**entry, "height": height, "width": width, "labels": f"labels/{outcome.name}.tif"})
         results += [{**cell, "image_id": number} for cell in outcome.cells]
-    write_coco(output / "cells.json", images, results)
+    write_coco(output / CELLS, images, results)
+    file = {o.path: str(o.path.resolve()) for o in outcomes}
     done = [
-        {"file": str(o.path), "name": o.name, "cells": len(o.cells), "seconds": o.seconds, "steps": dict(o.steps)}
+        {"file": file[o.path], "name": o.name, "cells": len(o.cells), "seconds": o.seconds, "steps": dict(o.steps)}
         for o in used
     ]
-    failures = [{"file": str(o.path), "error": o.error} for o in outcomes if o.error]
+    failures = [{"file": file[o.path], "error": o.error} for o in outcomes if o.error]
     write_json(output / SUMMARY, {**run, "images": done, "failures": failures}, indent=1)

@@ -184,8 +184,28 @@ def test_nobodys_own_labels_are_overwritten(work, call, tmp_path):
     mine.parent.mkdir()
     mine.write_bytes(b"outlined by hand")
     command = [work / "one" / "t1.tif", "--model", work / "model", "--output", tmp_path, "--runtime", "eager"]
-    status, said = call(*command)
-    assert status == 2 and "labels has files" in said and mine.read_bytes() == b"outlined by hand"
+    for _ in range(2):  # a refusal leaves nothing behind that would let the next call through
+        status, said = call(*command)
+        assert status == 2 and "labels has files" in said and mine.read_bytes() == b"outlined by hand"
+        assert [path.name for path in tmp_path.iterdir()] == ["labels"]
     (tmp_path / "run.json").write_text("{}")
     status, said = call(mine, *command[1:])
     assert status == 2 and "lies where results are written" in said and mine.read_bytes() == b"outlined by hand"
+
+
+def test_a_corrected_coco_file_is_not_overwritten(work, call, tmp_path):
+    (tmp_path / "cells.json").write_text("corrected")
+    status, said = call(work / "one" / "t1.tif", "--model", work / "model", "--output", tmp_path, "--runtime", "eager")
+    assert status == 2 and "cells.json exists" in said and (tmp_path / "cells.json").read_text() == "corrected"
+
+
+def test_a_folder_has_the_results_of_one_list_of_images(work, call, tmp_path):
+    options = ["--model", work / "model", "--output", tmp_path / "out", "--runtime", "eager"]
+    assert call(work / "one" / "t1.tif", *options)[0] == 0
+    labels = tmp_path / "out" / "labels" / "t1.tif"
+    before = labels.read_bytes(), (tmp_path / "out" / "cells.json").read_bytes()
+    status, said = call(work / "two" / "t1.tif", *options)
+    assert status == 2 and "results of 1 images that this run would not write" in said
+    assert (labels.read_bytes(), (tmp_path / "out" / "cells.json").read_bytes()) == before
+    assert call(work / "one", *options)[0] == 0
+    assert {p.name for p in (tmp_path / "out" / "labels").iterdir()} == {"t1.tif", "t2.tif"}
