@@ -148,6 +148,8 @@ def _add_data_config(cfg: CN) -> None:
     """Data sets, reading and augmentation."""
     # Fills "{cell_type}" in the names of DATASETS.TRAIN and DATASETS.TEST: "livecell_{cell_type}_train"
     cfg.DATASETS.CELL_TYPE = ""
+    # Images of LIVECell or own data that are not on disk: leave them out and say how many, instead of stopping
+    cfg.DATASETS.ALLOW_MISSING = False
     # Own data: COCO JSON and image folder, registered as custom_train and custom_val
     cfg.DATASETS.CUSTOM = CN()
     cfg.DATASETS.CUSTOM.TRAIN_JSON = ""

@@ -91,7 +91,7 @@ install_detectron2() {
 
 # Once here, instead of in the first evaluation
 compile_loops() {
-    say "compiling the scoring loops"
+    say "compiling the loops of scoring and reading"
     "$VENV/bin/python" -m cellseg_d2.evaluation.warm_up
 }
 

@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList
-from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import datasets
 from .dataset_mapper import CellMapper
+from .datasets import records as sequences
 from .image_io import CorruptImageError, check_percentiles
 from .semantic_mapper import SemanticMapper
 
@@ -56,10 +55,11 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
     batch, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch < 1 or batch % world:
         raise datasets.DatasetError(f"SOLVER.IMS_PER_BATCH {batch} cannot be shared equally by {world} processes")
-    records = [record for name in cfg.DATASETS.TRAIN for record in datasets.load(name)]
+    parts = [datasets.load(name) for name in cfg.DATASETS.TRAIN]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = filter_images_with_only_crowd_annotations(records)
-    if cfg.INPUT.MAPPER == "SemanticMapper" and not any(record["annotations"] for record in records):
+        parts = [sequences.with_cells(part) for part in parts]
+    records = sequences.join(parts)
+    if cfg.INPUT.MAPPER == "SemanticMapper" and not sequences.has_cells(records):
         names = tuple(cfg.DATASETS.TRAIN)
         raise datasets.DatasetError(f"DATASETS.TRAIN {names}: none of the {len(records)} images has a cell")
     if not records:
@@ -67,7 +67,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = Non
             f"no image to train on in DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
             + (": all are without annotations" if cfg.DATASETS.TRAIN else "; name a data set")
         )
-    datasets.check_cell_types(cfg, records)
+    datasets.check_cell_types(cfg, sequences.heads(records))
     if seed is None:
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     positions = BatchPositions(len(records), batch, seed, start_iter, comm.get_rank(), world)
@@ -80,7 +80,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> "CellLoader":
 
     An image that is skipped as corrupt is in no batch; ``skipped`` names it.
     """
-    records = [{**record, "annotations": []} for record in datasets.load(name)]
+    records = sequences.without_annotations(datasets.load(name))
     samples = _Samples(records, _mapper(cfg, is_train=False), cfg.DATALOADER.SKIP_CORRUPT_IMAGES)
     return CellLoader(_data_loader(cfg, samples, sampler=InferenceSampler(len(records)), batch_size=1))
 
@@ -100,15 +100,24 @@ def build_val_loss_loader(cfg: CfgNode, name: str) -> "CellLoader":
 
 
 def build_truth_loader(cfg: CfgNode, name: str, limit: int) -> "CellLoader":
-    """Loader of ``limit`` images of a data set, spread evenly over it, at test size with their truth, one a batch, each
-    in one process only."""
+    """Loader of images of a data set, at test size with their truth, one a batch, each in one process only.
+
+    They are ``limit`` images, or as many of each cell type as that leaves it, at least one, spread evenly over those of
+    the type.
+    """
     records = datasets.load(name)
-    places = np.linspace(0, len(records) - 1, min(limit, len(records))).round().astype(int)
-    records = [records[place] for place in places]
-    samples = _Samples(
-        records, _mapper(cfg, is_train=False, with_instances=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES
-    )
+    places: dict[str, list[int]] = {}
+    for place, head in enumerate(sequences.heads(records)):
+        places.setdefault(head.get("cell_type", ""), []).append(place)
+    share = max(limit // len(places), 1)
+    records = [records[own[k]] for own in places.values() for k in _evenly(len(own), share)]
+    samples = _Samples(records, _mapper(cfg, is_train=False, with_instances=True), cfg.DATALOADER.SKIP_CORRUPT_IMAGES)
     return CellLoader(_data_loader(cfg, samples, sampler=InferenceSampler(len(records)), batch_size=1))
+
+
+def _evenly(size: int, count: int) -> list[int]:
+    """At most ``count`` of the places 0..size - 1, from the first to the last."""
+    return np.linspace(0, size - 1, min(count, size)).round().astype(int).tolist()
 
 
 class BatchPositions(Sampler):
@@ -216,7 +225,7 @@ class _Samples(Dataset):
         seed: int | None = None,
         replace: bool = False,
     ) -> None:
-        self.records = DatasetFromList(list(records), copy=False, serialize=True)
+        self.records = sequences.shared(records)
         self.mapper, self.skip_corrupt, self.seed = mapper, skip_corrupt, seed
         self.replace = replace or seed is not None
 

@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 from .. import modeling  # noqa: F401  (registers the models)
 from ..config import add_cellseg_config
 from ..data import datasets
+from ..data.datasets import records
 from ..evaluation.roc import check_choice
 from ..files import atomic_write
 from .errors import ConfigError, OutputError
@@ -100,6 +101,9 @@ def _begin(cfg: CfgNode, args: argparse.Namespace) -> None:
 def _check(cfg: CfgNode, eval_only: bool) -> None:
     """What would fail later, and less clearly."""
     datasets.check_num_classes(cfg)
+    if cfg.MODEL.META_ARCHITECTURE == "CellTypeEnsemble":
+        for name in cfg.DATASETS.TEST:
+            datasets.check_cell_types(cfg, records.heads(datasets.load(name)), training=False)
     if eval_only:
         if not cfg.DATASETS.TEST:
             raise ConfigError("--eval-only, but DATASETS.TEST names no data set")

@@ -12,7 +12,13 @@ from detectron2.utils import comm
 
 from cellseg_d2.data.datasets import DatasetError, register_coco
 from cellseg_d2.data.image_io import CorruptImageError
-from cellseg_d2.data.loader import BatchPositions, build_test_loader, build_train_loader, build_val_loss_loader
+from cellseg_d2.data.loader import (
+    BatchPositions,
+    build_test_loader,
+    build_train_loader,
+    build_truth_loader,
+    build_val_loss_loader,
+)
 
 
 @pytest.fixture
@@ -235,3 +241,25 @@ def test_validation_loss_loader_is_not_random_and_even(config, rank_of):
         rank_of(rank, 2)
         shown.append([item["image_id"] for (item,) in build_val_loss_loader(config, "t_loader")])
     assert shown == [[1, 3, 5], [2, 4, 1]]  # as many on each, or the processes would wait for each other
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(4, [0, 8, 4]), (1, [0, 4]), (50, [0, 1, 2, 3, 5, 6, 7, 8, 4])])
+def test_truth_is_looked_at_of_each_cell_type(cfg, tmp_path, discs, written, limit, expected):
+    coco = discs(images=9)
+    for place, image in enumerate(coco["images"]):
+        image["cell_type"] = "rare" if place == 4 else "common"
+    register_coco(f"t_types_{limit}", *written(tmp_path, coco))
+    ids = [image["id"] for image in coco["images"]]
+    taken = [ids.index(batch[0]["image_id"]) for batch in build_truth_loader(cfg, f"t_types_{limit}", limit)]
+    assert taken == expected
+
+
+def test_crowds_alone_are_nothing_to_learn_from(cfg, tmp_path, discs, written):
+    coco = discs(images=2)
+    for annotation in coco["annotations"]:
+        annotation["iscrowd"] = 1
+    register_coco("t_crowds", *written(tmp_path, coco))
+    cfg.DATASETS.TRAIN, cfg.INPUT.MAPPER = ("t_crowds",), "SemanticMapper"
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    with pytest.raises(DatasetError, match="none of the 2 images has a cell"):
+        build_train_loader(cfg)

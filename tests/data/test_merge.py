@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
-from cellseg_d2.data.datasets import DatasetError, check_cell_types, register_coco
+from cellseg_d2.data.datasets import DatasetError, MissingDataError, check_cell_types, register_coco
+from cellseg_d2.data.merge import Part, merge
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
 
@@ -69,6 +70,20 @@ def test_a_file_that_is_no_data_set_is_named_and_nothing_is_written(tmp_path, co
     assert not (tmp_path / "both.json").exists()
 
 
+def test_paths_lead_to_the_images_from_behind_a_link(tmp_path):
+    json_file, images = write_part(tmp_path / "a", 2, "cell")
+    (tmp_path / "deep" / "er" / "out").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "deep" / "er" / "out")
+    merged = merge([Part("x", Path(json_file), Path(images))], tmp_path / "out")
+    assert [(tmp_path / "out" / image["file_name"]).is_file() for image in merged["images"]] == [True, True]
+
+
+def test_images_that_are_not_there(tmp_path):
+    json_file, _ = write_part(tmp_path / "a", 2, "cell")
+    with pytest.raises(MissingDataError, match="2 of 2 images of .*all.json are not below .*first 0.png"):
+        merge([Part("x", Path(json_file), tmp_path)], tmp_path)
+
+
 def test_types_that_an_ensemble_has_no_model_for(tmp_path, cfg, caplog):
     records = [{"file_name": f"{name}.tif", "cell_type": name} for name in ("HuH7", "bv2", None)]
     check_cell_types(cfg, records)  # other models do not ask
@@ -77,6 +92,10 @@ def test_types_that_an_ensemble_has_no_model_for(tmp_path, cfg, caplog):
     assert "of the cell type a172" in caplog.text
     with pytest.raises(DatasetError, match="1 of 3 training images.*huh7, bv2, a172.*None.tif: not given"):
         check_cell_types(cfg, records)
+    with pytest.raises(DatasetError, match="1 of 3 test images"):
+        check_cell_types(cfg, records, training=False)
+    cfg.MODEL.ENSEMBLE.UNKNOWN = "average"
+    check_cell_types(cfg, records, training=False)
     cfg.MODEL.ENSEMBLE.CELL_TYPES = ["huh7"]
     with pytest.raises(DatasetError, match="2 of 3 .*bv2.tif: bv2"):
         check_cell_types(cfg, records)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
 from cellseg_d2.data.datasets import DatasetError, MissingDataError, check_num_classes, load, mes, resolve, roots
@@ -17,6 +18,10 @@ from cellseg_d2.data.datasets.mes import leave_one_out, match_names, register_me
 from cellseg_d2.data.datasets.outlines import ignore_margin
 from cellseg_d2.data.image_io import read_raw
 from cellseg_d2.data.label_maps import rasterise
+from cellseg_d2.evaluation.evaluate import evaluate
+from cellseg_d2.evaluation.options import Options
+from cellseg_d2.evaluation.reading import results_table
+from cellseg_d2.evaluation.records import ground_truth
 
 RNG = np.random.default_rng(0)
 LABELS = np.zeros((40, 50), np.uint16)
@@ -257,10 +262,12 @@ def test_config(cfg, frames, write, monkeypatch, tmp_path):
     resolve(cfg)  # as each process of a run does
     assert stems("mes_test") == ["t2", "t9"]
     monkeypatch.setattr(roots, "find", lambda name: tmp_path)  # which has images and masks
+    monkeypatch.setattr(mes, "EXAMPLE_MARGIN", 2)
     cfg.defrost()
     cfg.DATASETS.MES.IMAGES, cfg.DATASETS.MES.MASKS, cfg.DATASETS.MES.HOLD_OUT = "", "", ()
     resolve(cfg)
     assert stems("mes_test") == ["t100"]
+    assert sum(annotation["iscrowd"] for annotation in DatasetCatalog.get("mes_test")[0]["annotations"]) == 4
 
 
 def test_a_folder_that_nothing_uses(cfg, frames, caplog):
@@ -310,6 +317,21 @@ def test_the_margin_is_ignored_but_for_outlined_cells():
     assert len(record["annotations"]) == 2
 
 
+def test_what_is_found_beside_the_margin_counts_in_boxes_as_in_masks():
+    """By falling score: a prediction in the margin, which is ignored, a false one inside of it, and a true one."""
+    record = {"file_name": "a.tif", "image_id": 1, "height": 40, "width": 60}
+    record["annotations"] = [square((15, 30), 9, id=1, area=81, bbox=[30, 15, 9, 9], bbox_mode=BoxMode.XYWH_ABS)]
+    corners = {0.9: (20, 0), 0.8: (12, 14), 0.7: (15, 30)}
+    found = [
+        {"image_id": 1, "category_id": 1, "score": score, "bbox": [column, row, 9, 9]}
+        | {"segmentation": square((row, column), 9)["segmentation"]}
+        for score, (row, column) in corners.items()
+    ]
+    truth = ground_truth([ignore_margin(record, 9)], {0: 1}, "one frame")
+    scores = evaluate(truth, results_table(found, truth, "made up"), Options(bootstrap=0)).metrics
+    assert [scores[task]["AP50"] for task in ("bbox", "segm")] == pytest.approx([50, 50])
+
+
 def test_a_cell_on_the_whole_margin_leaves_nothing_to_ignore():
     whole = {"segmentation": mask_util.encode(np.ones((40, 60), np.uint8, order="F")), "iscrowd": 0, "category_id": 0}
     record = {"file_name": "a.tif", "height": 40, "width": 60, "annotations": [whole]}
@@ -350,9 +372,9 @@ def test_gowt1_outlines_no_cell_that_stays_within_50_pixels_of_the_frame():
     register_mes(folder / "images", folder / "masks", margin=50)
     for record in (*load("mes_train"), *load("mes_test")):
         height, width = record["height"], record["width"]
-        *cells, margin = record["annotations"]
+        cells = [annotation for annotation in record["annotations"] if not annotation["iscrowd"]]
         reach = [min(x + w, y + h, width - x, height - y) for x, y, w, h in (cell["bbox"] for cell in cells)]
-        assert margin["iscrowd"] == 1 and min(reach) > 50
+        assert len(record["annotations"]) == len(cells) + 4 and min(reach) > 50
 
 
 def test_gowt1_as_json_has_the_same_foreground():

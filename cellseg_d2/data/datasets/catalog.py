@@ -9,8 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DatasetError
-from . import livecell, mes, roots
+from . import livecell, mes
 from .custom import register_coco
+from .records import class_ids
 
 __all__ = ["SEMANTIC_ONLY", "check_cell_types", "check_num_classes", "load", "resolve"]
 
@@ -27,7 +28,8 @@ def resolve(cfg: CfgNode, training: bool = True) -> None:
     Fills ``{cell_type}`` from ``DATASETS.CELL_TYPE``, and registers ``custom_train`` and ``custom_val`` from
     ``DATASETS.CUSTOM`` and ``mes_train`` and ``mes_test`` from ``DATASETS.MES``. May be called again, as every process
     of a run does. An empty image folder of ``CUSTOM`` stands for the folder of the JSON, of ``MES`` for the images and
-    masks of ``mes_gowt1`` where a data root has them.
+    masks of ``mes_gowt1``, and for its margin, where a data root has them. Images that are not on disk are an error,
+    unless ``DATASETS.ALLOW_MISSING`` (LIVECell and ``CUSTOM``).
 
     Args:
         cfg: changed in place.
@@ -38,6 +40,7 @@ def resolve(cfg: CfgNode, training: bool = True) -> None:
     """
     if not training and cfg.DATASETS.TRAIN:
         cfg.DATASETS.TRAIN = ()
+    livecell.register_all(cfg.DATASETS.ALLOW_MISSING)
     _fill_cell_type(cfg.DATASETS, must_be_used=training)
     _register_custom(cfg.DATASETS, "train", must_be_used=training)
     _register_custom(cfg.DATASETS, "val")
@@ -47,8 +50,10 @@ def resolve(cfg: CfgNode, training: bool = True) -> None:
             _require_registered(name, f"DATASETS.{key}")
 
 
-def load(name: str) -> list[dict]:
+def load(name: str) -> Sequence[dict]:
     """Detectron2's dataset dicts of a registered data set, checked: there are images, and class ids are contiguous.
+
+    A large COCO file gives :class:`.records.LazyRecords`, any other a list.
 
     Raises:
         DatasetError: unknown name, no image at all, or a class id outside the data set's classes.
@@ -58,7 +63,7 @@ def load(name: str) -> list[dict]:
     records = DatasetCatalog.get(name)
     if not records:
         raise DatasetError(f"{name}: this data set has no images")
-    ids = {annotation["category_id"] for record in records for annotation in record.get("annotations", ())}
+    ids = class_ids(records)
     classes = len(MetadataCatalog.get(name).thing_classes)
     if not ids <= set(range(classes)):
         raise DatasetError(f"{name}: class ids {sorted(ids)} do not fit into its {classes} classes")
@@ -94,24 +99,30 @@ def check_num_classes(cfg: CfgNode) -> None:
     raise DatasetError("the numbers of classes disagree: " + "; ".join(places) + f". To fix it, {fix}")
 
 
-def check_cell_types(cfg: CfgNode, records: Sequence[dict]) -> None:
+def check_cell_types(cfg: CfgNode, records: Sequence[dict], training: bool = True) -> None:
     """An ensemble learns from images of its cell types only; says which of them have no image.
 
+    Args:
+        training: False for images to predict, where MODEL.ENSEMBLE.UNKNOWN average takes any.
+
     Raises:
-        DatasetError: the cell type of a training image is missing or none of MODEL.ENSEMBLE.CELL_TYPES.
+        DatasetError: the cell type of an image is missing or none of MODEL.ENSEMBLE.CELL_TYPES.
     """
-    if cfg.MODEL.META_ARCHITECTURE != "CellTypeEnsemble":
+    ensemble, takes_any = cfg.MODEL.META_ARCHITECTURE == "CellTypeEnsemble", cfg.MODEL.ENSEMBLE.UNKNOWN == "average"
+    if not ensemble or (takes_any and not training):
         return
     members = [str(name).lower() for name in cfg.MODEL.ENSEMBLE.CELL_TYPES]
     types = [str(record.get("cell_type") or "").lower() for record in records]
     wrong = [place for place, name in enumerate(types) if name not in members]
     if wrong:
+        kind = "training" if training else "test"
         raise DatasetError(
-            f"the cell type of {len(wrong)} of {len(records)} training images is none of MODEL.ENSEMBLE.CELL_TYPES "
+            f"the cell type of {len(wrong)} of {len(records)} {kind} images is none of MODEL.ENSEMBLE.CELL_TYPES "
             f"({', '.join(members)}), for example {records[wrong[0]]['file_name']}: {types[wrong[0]] or 'not given'}. "
             'Put it under "cell_type" in the image entries of the JSON (tools/dataset.py merge does so)'
         )
-    if absent := [name for name in members if name not in types]:
+    absent = [name for name in members if name not in types]
+    if training and absent:
         logger.warning("no training image is of the cell type %s: its model will learn nothing", ", ".join(absent))
 
 
@@ -148,32 +159,32 @@ def _register_custom(datasets: CfgNode, split: str, must_be_used: bool = True) -
         logger.warning("%s is set, but neither DATASETS.TRAIN nor DATASETS.TEST names %s", key, name)
     if wanted:
         images = datasets.CUSTOM[f"{split.upper()}_IMAGES"]
-        register_coco(name, json_file, images or Path(json_file).parent)
+        register_coco(name, json_file, images or Path(json_file).parent, datasets.ALLOW_MISSING)
 
 
 def _register_mes(datasets: CfgNode, must_be_used: bool = True) -> None:
     """Register ``mes_train`` and ``mes_test`` where the names ask for one; warn of a folder that nothing uses."""
-    images, masks = datasets.MES.IMAGES, datasets.MES.MASKS
+    images, masks, margin = datasets.MES.IMAGES, datasets.MES.MASKS, datasets.MES.MARGIN
     wanted = [name for name in mes.NAMES if name in (*datasets.TRAIN, *datasets.TEST)]
     if not wanted:
         if images and must_be_used:
             logger.warning("DATASETS.MES.IMAGES is set, but DATASETS.TRAIN/TEST name neither mes_train nor mes_test")
         return
     if not images:
-        example = roots.find("mes_gowt1")
-        if masks or example is None or not all((example / part).is_dir() for part in ("images", "masks")):
+        example = mes.find_example()
+        if masks or example is None:
             raise DatasetError(
                 f"DATASETS.TRAIN/TEST name {wanted[0]} but DATASETS.MES.IMAGES is empty; set it to the folder of your "
                 f"images, and DATASETS.MES.MASKS to their label images, masks, ImageJ outlines or COCO JSON"
             )
-        images, masks = example / "images", example / "masks"
+        images, masks, margin = example / "images", example / "masks", margin or mes.EXAMPLE_MARGIN
         logger.info("DATASETS.MES.IMAGES is empty: mes_train and mes_test are the images of %s", example)
     if not masks:
         raise DatasetError(
             f"DATASETS.TRAIN/TEST name {wanted[0]} but DATASETS.MES.MASKS is empty; set it to a folder of label "
             f"images, masks or ImageJ outlines, or to a COCO JSON"
         )
-    mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT, datasets.MES.MARGIN)
+    mes.register_mes(images, masks, datasets.MES.EDGES, datasets.MES.HOLD_OUT, margin)
     if must_be_used and "mes_test" in datasets.TEST:
         load("mes_test")  # few images: better now than after hours that nothing is held out
 
@@ -188,7 +199,8 @@ def _require_registered(name: str, where: str) -> None:
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     raise DatasetError(
         f"{where}: there is no data set {name!r}{hint} Known are livecell_<split> and livecell_<cell type>_<split> "
-        f"with split {', '.join(livecell.SPLITS)} and cell type {', '.join(livecell.CELL_TYPES)}; custom_train and "
+        f"with split {', '.join(livecell.SPLITS)} and cell type {', '.join(livecell.CELL_TYPES)}; "
+        f"livecell_train_<N>_percent with N {', '.join(map(str, livecell.PERCENTS))}; custom_train and "
         f"custom_val (your own, through DATASETS.CUSTOM), mes_train and mes_test (a few outlined images, through "
         f"DATASETS.MES), and {len(others)} others that are registered"
     )

@@ -15,18 +15,26 @@ from pycocotools import mask as mask_util
 from ...errors import DatasetError
 from ...files import read_json
 
-__all__ = ["CocoFile", "read_coco", "set_metadata", "to_dataset_dicts"]
+__all__ = [
+    "Categories",
+    "CocoFile",
+    "check_outlines",
+    "check_tables",
+    "clean_annotation",
+    "image_record",
+    "read_coco",
+    "require_known",
+    "require_unique",
+    "set_metadata",
+    "to_dataset_dicts",
+]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class CocoFile:
-    """The checked tables of one COCO JSON file; ``categories`` are sorted by id."""
+class Categories:
+    """What follows from ``categories``, which are sorted by id."""
 
-    path: Path
-    images: list[dict]
-    annotations: list[dict]
     categories: list[dict]
 
     @property
@@ -38,6 +46,16 @@ class CocoFile:
     def contiguous_ids(self) -> dict[int, int]:
         """Category id in the file -> contiguous, 0-based class id."""
         return {category["id"]: index for index, category in enumerate(self.categories)}
+
+
+@dataclass(frozen=True)
+class CocoFile(Categories):
+    """The checked tables of one COCO JSON file; ``categories`` are sorted by id."""
+
+    path: Path
+    images: list[dict]
+    annotations: list[dict]
+    categories: list[dict]
 
 
 def read_coco(path: str | Path) -> CocoFile:
@@ -64,16 +82,26 @@ def read_coco(path: str | Path) -> CocoFile:
         list(table.values()) if isinstance(table, dict) else table
         for table in (content["images"], content["annotations"], content["categories"])
     )
+    check_tables(path, images, categories)
+    _require_keys(path, "annotations", annotations, ("id", "image_id", "category_id"))
+    require_unique(path, "annotations", (entry["id"] for entry in annotations))
+    require_known(path, annotations, "image_id", {image["id"] for image in images})
+    require_known(path, annotations, "category_id", {category["id"] for category in categories})
+    return CocoFile(path, images, annotations, sorted(categories, key=lambda category: category["id"]))
+
+
+def check_tables(path: Path, images: list[dict], categories: list[dict]) -> None:
+    """Check the two short tables of a COCO file.
+
+    Raises:
+        DatasetError: a key is missing, or ids are doubled.
+    """
     if not categories:
         raise DatasetError(f"{path}: 'categories' is empty; add one such as {{'id': 1, 'name': 'cell'}}")
     _require_keys(path, "categories", categories, ("id", "name"))
     _require_keys(path, "images", images, ("id", "file_name", "height", "width"))
-    _require_keys(path, "annotations", annotations, ("id", "image_id", "category_id"))
-    for name, table in (("categories", categories), ("images", images), ("annotations", annotations)):
-        _require_unique(path, name, (entry["id"] for entry in table))
-    _require_known(path, annotations, "image_id", {image["id"] for image in images})
-    _require_known(path, annotations, "category_id", {category["id"] for category in categories})
-    return CocoFile(path, images, annotations, sorted(categories, key=lambda category: category["id"]))
+    for name, table in (("categories", categories), ("images", images)):
+        require_unique(path, name, (entry["id"] for entry in table))
 
 
 def to_dataset_dicts(coco: CocoFile, locate: Callable[[str], str | None]) -> tuple[list[dict], int]:
@@ -93,31 +121,41 @@ def to_dataset_dicts(coco: CocoFile, locate: Callable[[str], str | None]) -> tup
     for image in coco.images:
         place = locate(image["file_name"])
         if place is not None:
-            records[image["id"]] = _record(coco.path, image, place)
+            records[image["id"]] = image_record(coco.path, image, place)
     left_out = Counter()
     contiguous = coco.contiguous_ids
     for source in coco.annotations:
         record = records.get(source["image_id"])
         if record is None:
             continue
-        annotation = _annotation(coco.path, source, record, left_out)
+        annotation = clean_annotation(coco.path, source, record, left_out)
         if annotation is not None:
             annotation["category_id"] = contiguous[source["category_id"]]
             record["annotations"].append(annotation)
-    if any(left_out.values()):
-        logger.warning(
-            "%s: left out %d annotations without a valid outline and %d polygons of fewer than three points",
-            coco.path, left_out["annotations"], left_out["polygons"],
-        )  # fmt: skip
-    if left_out["annotations"] and not any(record["annotations"] for record in records.values()):
-        raise DatasetError(
-            f"{coco.path}: none of the {left_out['annotations']} annotations has an outline; each needs a "
-            f"'segmentation' (polygons or run lengths), boxes alone are not enough"
-        )
+    any_left = any(record["annotations"] for record in records.values())
+    check_outlines(coco.path, left_out["annotations"], left_out["polygons"], any_left)
     return list(records.values()), sum(left_out.values())
 
 
-def set_metadata(name: str, coco: CocoFile, image_root: Path, **more: object) -> None:
+def check_outlines(path: Path, annotations: int, polygons: int, any_left: bool) -> None:
+    """Log how many annotations and polygons are left out.
+
+    Raises:
+        DatasetError: annotations are left out, and none remains.
+    """
+    if annotations or polygons:
+        logger.warning(
+            "%s: left out %d annotations without a valid outline and %d polygons of fewer than three points",
+            path, annotations, polygons,
+        )  # fmt: skip
+    if annotations and not any_left:
+        raise DatasetError(
+            f"{path}: none of the {annotations} annotations has an outline; each needs a "
+            f"'segmentation' (polygons or run lengths), boxes alone are not enough"
+        )
+
+
+def set_metadata(name: str, coco: Categories, image_root: Path, **more: object) -> None:
     """Set a data set's metadata, replacing what it had before (Detectron2 alone refuses to)."""
     values = {
         "thing_classes": coco.classes, "thing_dataset_id_to_contiguous_id": coco.contiguous_ids,
@@ -138,14 +176,14 @@ def _require_keys(path: Path, table: str, entries: list[dict], keys: tuple[str, 
             raise DatasetError(f"{path}: {table}[{index}] has no {', '.join(map(repr, missing))}")
 
 
-def _require_unique(path: Path, table: str, ids: Iterable[Hashable]) -> None:
+def require_unique(path: Path, table: str, ids: Iterable[Hashable]) -> None:
     """No id occurs twice."""
     doubled = [value for value, count in Counter(ids).items() if count > 1]
     if doubled:
         raise DatasetError(f"{path}: {len(doubled)} ids in '{table}' are used more than once, first {doubled[0]!r}")
 
 
-def _require_known(path: Path, annotations: list[dict], key: str, known: set) -> None:
+def require_known(path: Path, annotations: list[dict], key: str, known: set) -> None:
     """Every annotation's ``key`` is one of ``known``."""
     unknown = [annotation for annotation in annotations if annotation[key] not in known]
     if unknown:
@@ -155,7 +193,7 @@ def _require_known(path: Path, annotations: list[dict], key: str, known: set) ->
         )
 
 
-def _record(path: Path, image: dict, place: str) -> dict:
+def image_record(path: Path, image: dict, place: str) -> dict:
     """The dataset dict of one image, still without annotations."""
     height, width = image["height"], image["width"]
     if not all(isinstance(side, (int, float)) and side >= 1 and side == int(side) for side in (height, width)):
@@ -171,7 +209,7 @@ def _record(path: Path, image: dict, place: str) -> dict:
     return {**record, "cell_type": cell_type.lower()}
 
 
-def _annotation(path: Path, source: dict, record: dict, left_out: Counter) -> dict | None:
+def clean_annotation(path: Path, source: dict, record: dict, left_out: Counter) -> dict | None:
     """One annotation with its outline cleaned, or None (counted in ``left_out``) where it has none."""
     segmentation = source.get("segmentation")
     size = [record["height"], record["width"]]

@@ -12,14 +12,17 @@ from detectron2.data import DatasetCatalog
 
 from ...errors import DatasetError, MissingDataError
 from ..image_io import IMAGE_SUFFIXES
+from . import roots
 from .coco_json import CocoFile, read_coco, set_metadata, to_dataset_dicts
 from .outlines import ignore_margin, read_outlines
 
-__all__ = ["NAMES", "MesFiles", "leave_one_out", "match_names", "register_mes"]
+__all__ = ["EXAMPLE_MARGIN", "NAMES", "MesFiles", "find_example", "leave_one_out", "match_names", "register_mes"]
 
 logger = logging.getLogger(__name__)
 
 NAMES = ("mes_train", "mes_test")
+EXAMPLE = "mes_gowt1"
+EXAMPLE_MARGIN = 50  # nearer to the frame, in pixels, the Cell Tracking Challenge outlines no cell of it
 _OUTLINE_SUFFIXES = (*IMAGE_SUFFIXES, ".zip", ".roi")
 
 
@@ -51,6 +54,12 @@ def register_mes(
             DatasetCatalog.remove(name)
         DatasetCatalog.register(name, partial(_load, name, files, tuple(map(str, hold_out)), margin))
         set_metadata(name, files.coco(), files.images)
+
+
+def find_example() -> Path | None:
+    """The folder of mouse embryonic stem cells, ``images`` and ``masks`` in it, in one of the data roots; or None."""
+    folder = roots.find(EXAMPLE)
+    return folder if folder and all((folder / part).is_dir() for part in ("images", "masks")) else None
 
 
 def leave_one_out(names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[str]]]:

@@ -75,7 +75,10 @@ def read_outlines(images: Sequence[Path], masks: Sequence[Path], edges: Sequence
 
 
 def ignore_margin(record: dict, margin: int) -> dict:
-    """A dataset dict whose margin, but for outlined cells, is one more annotation: a crowd, which nothing counts.
+    """A dataset dict with the strips along the frame, but for outlined cells, as crowds, which nothing counts.
+
+    There is a strip a side, with a box of its own: the box of a frame of strips would be that of the whole image, and
+    scores of boxes would ignore whatever lies in it.
 
     Args:
         record: dataset dict with its annotations.
@@ -92,14 +95,15 @@ def ignore_margin(record: dict, margin: int) -> dict:
         )
     if not margin:
         return record
-    strip = np.ones((height, width), dtype=bool)
-    strip[margin:-margin, margin:-margin] = False
-    strip &= rasterise(record["annotations"], height, width) == 0
-    crowds = list(_annotations(label_segmentations(strip.astype(np.int32)), 0))  # one, or none under large cells
-    for crowd in crowds:
-        crowd["iscrowd"] = 1
-        del crowd["id"]  # those of the file stay the only ones
-    return {**record, "annotations": [*record["annotations"], *crowds]}
+    free = rasterise(record["annotations"], height, width) == 0
+    annotations = list(record["annotations"])
+    for side in (np.s_[:margin], np.s_[-margin:], np.s_[:, :margin], np.s_[:, -margin:]):
+        strip = np.zeros((height, width), dtype=np.int32)
+        strip[side] = free[side]
+        for crowd in _annotations(label_segmentations(strip), 0):  # one, or none under large cells
+            del crowd["id"]  # those of the file stay the only ones
+            annotations.append({**crowd, "iscrowd": 1})
+    return {**record, "annotations": annotations}
 
 
 def _edges(image: Path, edge_file: Path) -> np.ndarray:
