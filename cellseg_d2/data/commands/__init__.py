@@ -6,11 +6,11 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 
-from . import merge, split
+from . import check, convert, merge, split
 
 __all__ = ["COMMANDS", "add_commands"]
 
-COMMANDS = (split, merge)
+COMMANDS = (check, convert, split, merge)
 
 
 def add_commands(parser: ArgumentParser) -> None:

@@ -1,0 +1,67 @@
+"""tools/dataset.py: help pages with an example, and exit codes."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cellseg_d2.data.commands import COMMANDS
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """``call("check", ...)``: the tool's exit code."""
+    spec = importlib.util.spec_from_file_location("dataset_tool", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dataset.py", *map(str, arguments)])
+        return tool.main()
+
+    return run
+
+
+@pytest.mark.parametrize("command", [command.__name__.rpartition(".")[2] for command in COMMANDS])
+def test_each_command_has_a_page_with_an_example(call, capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        call(command, "--help")
+    assert stopped.value.code == 0
+    assert f"tools/dataset.py {command} --" in capsys.readouterr().out
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two images of noise with a square cell each."""
+    square = {"category_id": 1, "iscrowd": 0, "area": 100, "bbox": [5, 5, 10, 10]}
+    square["segmentation"] = [[5, 5, 15, 5, 15, 15, 5, 15]]
+    images, cells = [], []
+    for k in range(2):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.random.default_rng(k).integers(0, 255, (40, 50), np.uint8))
+        images.append({"id": k, "file_name": f"{k}.png", "height": 40, "width": 50})
+        cells.append({"id": k, "image_id": k, **square})
+    content = {"images": images, "annotations": cells, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_exit_codes(call, data, capsys):
+    common = ["--json", data / "all.json", "--images", data]
+    assert call("check", *common) == 0
+    content = json.loads((data / "all.json").read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 7})
+    (data / "all.json").write_text(json.dumps(content))
+    assert call("check", *common, "--report", data / "report.json") == 1
+    (finding,) = json.loads((data / "report.json").read_text())["findings"]
+    assert (finding["kind"], finding["count"]) == ("duplicate_contours", 1) and len(finding["where"]) == 1
+    (data / "all.json").write_text("{")
+    capsys.readouterr()
+    for command in (["check", *common], ["convert", "--to", "labels", *common, "--output", data / "out"]):
+        assert call(*command) == 2
+        assert capsys.readouterr().err.startswith(f"dataset.py: {data / 'all.json'}: not a valid JSON file")
