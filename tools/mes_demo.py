@@ -11,27 +11,28 @@ Stopped with Ctrl-C, it goes on where it was when called again; once finished, i
 
 import argparse
 import logging
+import math
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from rich.console import Console
 from rich.table import Table
 
-from cellseg_d2.data.datasets import roots
-from cellseg_d2.data.datasets.mes import MesFiles, leave_one_out
+from cellseg_d2.data.datasets import load, resolve
+from cellseg_d2.data.datasets.mes import NAMES, find_example, leave_one_out
 from cellseg_d2.data.image_io import read_image
 from cellseg_d2.data.label_maps import rasterise
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
 from cellseg_d2.engine import Trainer
 from cellseg_d2.engine.errors import ConfigError
 from cellseg_d2.engine.launch import launch
+from cellseg_d2.engine.same_run import require_same_run
 from cellseg_d2.engine.setup import load_config, setup_cfg
 from cellseg_d2.evaluation.figures import four_panels
 from cellseg_d2.evaluation.roc import PixelRoc
@@ -43,50 +44,60 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mes_demo.yaml"
 SPEC = PhantomSpec(height=512, width=512, cells=(25, 45), scale=1.4, overlap=0.1)
 SCORES = {"pixel_auc": "roc/AUC", "pixel_f1": "segm/pixel_F1", "instance_f1_50": "segm/instance_F1_50"}
 SPECK = 0.2  # of the area of the smallest cell
-FIELD = 50  # mes_gowt1: cells closer to the frame, in pixels, are not outlined (the Cell Tracking Challenge's rule)
 REPEATS = 5  # of the timed prediction
 console = Console(highlight=False)
 
 
-def find_data(args: argparse.Namespace) -> tuple[str, str, int]:
-    """Images, masks and DATASETS.MES.MARGIN: as named, mes_gowt1, or simulated ones."""
+def find_data(args: argparse.Namespace) -> list[str]:
+    """Options that name the data: none for mes_gowt1, which is taken where it is found; else simulated frames."""
     if args.images:
-        return args.images, args.masks, 0
-    real = roots.find("mes_gowt1")
-    if real:
-        return str(real / "images"), str(real / "masks"), FIELD
+        return ["DATASETS.MES.IMAGES", args.images, "DATASETS.MES.MASKS", args.masks]
+    if find_example():
+        return []
     with console.status("mes_gowt1 is not there (datasets/README.md): simulating five frames"):
         json_file = write_dataset(Path(args.output) / "phantoms", SPEC, 5, seed=1)
-    return str(json_file.parent / "images"), str(json_file), 0
+    return ["DATASETS.MES.IMAGES", str(json_file.parent / "images"), "DATASETS.MES.MASKS", str(json_file)]
 
 
 def run(args: argparse.Namespace) -> None:
     """One fold, or one for each frame."""
-    images, masks, margin = find_data(args)
-    records = MesFiles.locate(images, masks).records()
-    # A speck is what is much smaller than the smallest cell that was outlined
-    smallest = min(annotation["area"] for record in records for annotation in record["annotations"])
-    data = ["DATASETS.MES.IMAGES", images, "DATASETS.MES.MASKS", masks, "DATASETS.MES.MARGIN", str(margin)]
-    args.opts = [*data, "MODEL.SEMANTIC.MIN_AREA", str(int(smallest * SPECK)), *args.opts]
+    args.opts = [*find_data(args), *args.opts]
     if not args.leave_one_out:
         show(fold(args, Path(args.output), args.hold_out))
         return
-    names = [Path(record["file_name"]).stem for record in records]
-    folds = {held: fold(args, Path(args.output) / held, held) for _, (held,) in leave_one_out(names)}
-    values = {name: [summary[name] for summary in folds.values()] for name in next(iter(folds.values()))}
-    spread = {n: {"mean": statistics.mean(v), "sd": statistics.stdev(v), "min": min(v)} for n, v in values.items()}
-    write_json(Path(args.output) / "leave_one_out.json", finite_or_none({"folds": folds, "spread": spread}), indent=2)
+    resolved(args.opts)
+    names = [Path(record["file_name"]).stem for name in NAMES for record in DatasetCatalog.get(name)]
+    folds = {held: fold(args, Path(args.output) / held, held) for _, (held,) in leave_one_out(sorted(names))}
+    rows = {name: spread([summary[name] for summary in folds.values()]) for name in next(iter(folds.values()))}
+    write_json(Path(args.output) / "leave_one_out.json", finite_or_none({"folds": folds, "spread": rows}), indent=2)
     for held, summary in folds.items():
         show(summary, held)
-    for name, row in spread.items():
+    for name, row in rows.items():
         console.print(f"{name}: mean {row['mean']:.4f}, standard deviation {row['sd']:.4f}, lowest {row['min']:.4f}")
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Mean, standard deviation and lowest of the folds that have the score: a frame without a cell has no F1."""
+    known = [value for value in values if math.isfinite(value)]
+    mean, low = (statistics.mean(known), min(known)) if known else (math.nan, math.nan)
+    sd = statistics.stdev(known) if len(known) > 1 else math.nan
+    return {"mean": mean, "sd": sd, "min": low, "frames": len(known)}
+
+
+def resolved(opts: list[str]) -> CfgNode:
+    """The configuration with its data sets registered."""
+    cfg = load_config(str(CONFIG), opts)
+    if cfg.TEST.ROC_IMAGES < 1:
+        raise ConfigError("TEST.ROC_IMAGES: the demo chooses a threshold, give 1 or more")
+    resolve(cfg)
+    return cfg
 
 
 def fold(args: argparse.Namespace, output: Path, held_out: str) -> dict[str, float]:
     """Train with one frame held out (the last one where none is named), then save, predict and score."""
     options = [*args.opts, *(["DATASETS.MES.HOLD_OUT", f"({held_out!r},)"] if held_out else [])]
-    options += ["OUTPUT_DIR", str(output)]
-    require_same(output, load_config(str(CONFIG), options))
+    options = [*smallest_part(options), *options, "OUTPUT_DIR", str(output)]
+    require_same_run(resolved(options))
     for name in ("cellseg_d2", "fvcore", "detectron2"):
         logging.getLogger(name).handlers.clear()  # those of the fold before, which write into its folder
     cfg = setup_cfg(argparse.Namespace(**{**vars(args), "opts": options}))
@@ -111,18 +122,11 @@ def fold(args: argparse.Namespace, output: Path, held_out: str) -> dict[str, flo
     return summary
 
 
-def require_same(output: Path, cfg: CfgNode) -> None:
-    """A run that is in ``output`` already had the same frames, model and training: its scores would be false else."""
-    if cfg.TEST.ROC_IMAGES < 1:
-        raise ConfigError("TEST.ROC_IMAGES: the demo chooses a threshold, give 1 or more")
-    if not (output / "last_checkpoint").is_file():
-        return
-    old = load_config(str(output / "config.yaml"), [])
-    for key in ("DATASETS", "INPUT", "MODEL"):
-        if yaml.safe_load(old[key].dump()) != yaml.safe_load(cfg[key].dump()):  # where tuples are lists
-            raise ConfigError(
-                f"{output} has a run with other {key} (its config.yaml tells): choose another --output, or delete it"
-            )
+def smallest_part(options: list[str]) -> list[str]:
+    """MODEL.SEMANTIC.MIN_AREA: a speck is what is much smaller than all cells that are outlined to learn from."""
+    records = load(resolved(options).DATASETS.TRAIN[0])
+    areas = [a["area"] for record in records for a in record["annotations"] if not a["iscrowd"] and a["area"]]
+    return ["MODEL.SEMANTIC.MIN_AREA", str(int(min(areas) * SPECK))] if areas else []
 
 
 def predict(cfg: CfgNode, output: Path, roc: dict[str, Any]) -> dict[str, float]:
@@ -169,8 +173,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--leave-one-out", action="store_true", help="hold each frame out in turn")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to configs/mes_demo.yaml")
     given = parser.parse_args(arguments)
-    if given.images and not given.masks:
-        parser.error("--images needs --masks")
+    if bool(given.images) != bool(given.masks):
+        parser.error("--images needs --masks" if given.images else "--masks needs --images")
+    if given.hold_out and given.leave_one_out:
+        parser.error("--leave-one-out holds each frame out in turn: leave --hold-out out")
     args = default_argument_parser().parse_args(["--config-file", str(CONFIG)])
     for name, value in vars(given).items():
         setattr(args, name, value)

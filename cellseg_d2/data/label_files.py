@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from skimage.draw import polygon
+from skimage.measure import label as connected_pieces
 
 from ..crops import encode_crop
 from ..errors import DatasetError
@@ -25,6 +26,8 @@ ROI_SUFFIXES = (".zip", ".roi")
 LARGEST_SHARE = 0.5
 # Median pixels of the labels below which a label image looks like a mask with smoothed borders
 SPECK = 4
+# Median number of pieces that a label is in from which it looks like one, or like an image of classes
+SCATTERED = 3
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -85,7 +88,8 @@ def read_binary(path: str | Path) -> np.ndarray:
 
 
 def check_labels(values: np.ndarray, place: str | Path) -> None:
-    """Raise DatasetError where a label covers most of the image; warn where most labels are specks."""
+    """Raise DatasetError where a label covers most of the image, or most labels are scattered over it; warn where most
+    are specks."""
     areas = np.bincount(values[values > 0], minlength=2)
     largest = int(areas.argmax())
     if areas[largest] > LARGEST_SHARE * values.size:
@@ -94,6 +98,17 @@ def check_labels(values: np.ndarray, place: str | Path) -> None:
             f"background labelled as a cell; background must be 0"
         )
     present = areas[areas > 0]
+    pieces = connected_pieces(values, background=0, connectivity=2)
+    of_piece = np.zeros(pieces.max() + 1, dtype=np.int64)
+    of_piece[pieces] = values
+    scattered = np.bincount(of_piece[1:], minlength=2)[areas > 0]
+    if len(present) and np.median(scattered) >= SCATTERED:
+        raise DatasetError(
+            f"{place}: half of its {len(present)} labels are in {np.median(scattered):g} or more pieces each, so that "
+            "they do not number cells. If this is, or lies among, binary masks: a mask with smoothed borders has more "
+            "values than two, turn it into one of 0 and 255 with a threshold; if its values are classes, number the "
+            "cells instead"
+        )
     if len(present) and np.median(present) <= SPECK:
         logger.warning(
             "%s: half of its %d labels have at most %d pixels; is it a mask with smoothed borders instead of labels?",

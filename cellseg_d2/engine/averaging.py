@@ -44,8 +44,8 @@ class WeightAverage(HookBase):
                 other.copy_(weight.detach())
 
     def after_train(self) -> None:
-        """Leave the averages in the model."""
-        self._exchange()
+        """Leave the averages in the model, also after a later :meth:`applied`."""
+        self._enter()
 
     def after_step(self) -> None:
         """Let the present weights enter."""
@@ -57,9 +57,7 @@ class WeightAverage(HookBase):
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the averages; may be nested."""
-        self._depth += 1
-        if self._depth == 1:
-            self._exchange()
+        self._enter()
         try:
             yield
         finally:
@@ -77,6 +75,11 @@ class WeightAverage(HookBase):
             other.copy_(weights[name])
         self._exchange()
         self._resumed = True
+
+    def _enter(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self._exchange()
 
     @torch.no_grad()
     def _exchange(self) -> None:

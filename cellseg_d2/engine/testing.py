@@ -187,7 +187,8 @@ class OverlayWriter:
         if truth is None or not instances.has("pred_rles"):
             return
         size = truth["height"], truth["width"]
-        masks = [a["segmentation"] for a in truth.get("annotations", ()) if a.get("segmentation")]
+        cells = [a for a in truth.get("annotations", ()) if not a.get("iscrowd", 0)]
+        masks = [cell["segmentation"] for cell in cells if cell.get("segmentation")]
         path = self._folder / f"{Path(truth['file_name']).stem}.png"
         image = read_image(truth["file_name"], self._stretch)[:, :, ::-1]
         scores = instances.scores.tolist()

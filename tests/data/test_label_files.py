@@ -4,6 +4,7 @@ import logging
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -108,6 +109,16 @@ def test_background_with_a_label_and_smoothed_borders(caplog):
         check_labels(LABELS + 1, "a.tif")
     check_labels(np.where(LABELS == 70, np.arange(600).reshape(20, 30), 0), "a.tif")
     assert "a mask with smoothed borders" in caplog.text
+
+
+def test_grey_levels_of_smoothed_discs_are_no_labels():
+    mask = np.zeros((120, 120), np.uint8)
+    for place in range(16):
+        cv2.circle(mask, (15 + 30 * (place % 4), 15 + 30 * (place // 4)), 9, 255, -1)
+    check_labels(cv2.connectedComponents(mask)[1], "labels.tif")
+    for image in (mask, cv2.blur(mask, (5, 5))):  # a clean one is taken for labels where another of its folder is not
+        with pytest.raises(DatasetError, match=r"a\.tif: half of its \d+ labels are in (16|128) or more pieces"):
+            check_labels(image.astype(np.int32), "a.tif")
 
 
 # Connected pieces and edges

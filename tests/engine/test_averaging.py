@@ -50,7 +50,8 @@ def test_checkpoints_and_evaluations_have_the_average_of_all_steps(make_trainer,
     names = ("weight", "bias", "running_mean", "running_var")
     assert expected.keys() == {"conv.weight", "conv.bias", *(f"norm.{name}" for name in names)}
     assert not torch.allclose(expected["conv.weight"].float(), recorder.seen[-1]["conv.weight"], atol=1e-4)
-    saved = [saved_weights(tmp_path / "run", name) for name in ("model_final", "model_best")]
+    trainer.checkpointer.save("model_afterwards")
+    saved = [saved_weights(tmp_path / "run", f"model_{name}") for name in ("final", "best", "afterwards")]
     for found in (*saved, evaluated[-1], model.state_dict()):
         for name, value in expected.items():
             torch.testing.assert_close(found[name].double(), value, rtol=1e-5, atol=1e-6)

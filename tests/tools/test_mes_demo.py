@@ -1,10 +1,13 @@
 """make mes-demo in small: a fold from training to a model folder that predicts, what it writes, and that it goes on."""
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 
@@ -37,7 +40,8 @@ def test_a_fold_and_its_model(frames, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert set(summary) == NAMES
-    assert all(0 <= summary[name] <= 1 for name in ("pixel_auc", "pixel_f1", "instance_f1_50") if summary[name])
+    assert all(0 < summary[name] <= 1 for name in ("pixel_auc", "pixel_f1", "pixel_f1_whole_frame"))
+    assert 0 <= summary["instance_f1_50"] <= 1
     assert summary["pixel_f1_whole_frame"] == pytest.approx(summary["pixel_f1"], abs=0.02)  # the same, without margin
     held_out = sorted(images.iterdir())[-1]
     assert (tmp_path / "out" / f"{held_out.stem}.png").stat().st_size > 10_000
@@ -70,6 +74,43 @@ def test_each_frame_in_turn(frames, tmp_path):
         assert row["mean"] == pytest.approx(sum(values) / 3) and row["min"] == min(values)
 
 
-def test_images_need_masks(tmp_path):
-    done = run("mes_demo.py", "--images", tmp_path)
-    assert done.returncode == 2 and "--images needs --masks" in done.stderr
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("mes_demo_tool", ROOT / "tools" / "mes_demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "a"], "--images needs --masks"),
+        (["--masks", "a"], "--masks needs --images"),
+        (["--leave-one-out", "--hold-out", "a"], "leave --hold-out out"),
+    ],
+)
+def test_options_that_do_not_go_together(tool, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        tool.parse(arguments)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_specks_are_smaller_than_the_cells_to_learn_from(tool, tmp_path):
+    """Cells of 100 pixels that touch, parted by their edges, to learn from; the held-out frame has one of 4."""
+    mask, edges, last = (np.zeros((64, 64), np.uint8) for _ in range(3))
+    mask[10:20, 10:40] = last[30:32, 30:32] = 255
+    edges[10:20, 19:21] = edges[10:20, 29:31] = 255
+    for folder, images in {"images": [mask, last], "masks": [mask, last], "edges": [edges, 0 * edges]}.items():
+        (tmp_path / folder).mkdir()
+        for name, image in zip("ab", images):
+            tifffile.imwrite(tmp_path / folder / f"{name}.tif", image)
+    options = [f"DATASETS.MES.{key}={tmp_path / key.lower()}".split("=") for key in ("IMAGES", "MASKS", "EDGES")]
+    margin = ["DATASETS.MES.MARGIN", "2"]
+    assert tool.smallest_part([*sum(options, []), *margin]) == ["MODEL.SEMANTIC.MIN_AREA", "20"]
+
+
+def test_a_fold_without_a_score_is_left_out_of_the_spread(tool):
+    assert tool.spread([0.9, math.nan, 0.7]) == pytest.approx({"mean": 0.8, "sd": 0.02**0.5, "min": 0.7, "frames": 2})
+    row = tool.spread([math.nan])
+    assert row.pop("frames") == 0 and all(map(math.isnan, row.values()))
