@@ -15,8 +15,8 @@ from ..errors import DatasetError
 from .image_io import CorruptImageError, read_raw
 
 __all__ = [
-    "ROI_SUFFIXES", "check_labels", "instances_of_mask", "is_binary", "label_segmentations", "read_binary",
-    "read_labels", "read_rois",
+    "ROI_SUFFIXES", "check_labels", "instances_of_mask", "is_binary", "label_segmentations", "label_values",
+    "read_binary", "read_labels", "read_rois",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,26 @@ def read_labels(path: str | Path) -> np.ndarray:
                 f"(a 16-bit label image) or all cells are 255 (a binary mask)"
             )
         values = values[:, :, 0]
-    if values.dtype.kind == "f" and (values != np.rint(values)).any():
+    return label_values(values, path)
+
+
+def label_values(values: np.ndarray, place: str | Path) -> np.ndarray:
+    """The values of a label image or a mask as H x W int32.
+
+    Raises:
+        DatasetError: more than one channel, fractions, negative or huge values.
+    """
+    if values.ndim != 2 or values.dtype.kind not in "buif":
+        raise DatasetError(f"{place}: {values.shape} values of type {values.dtype} are no label image of one channel")
+    fractions = values[values != np.rint(values)] if values.dtype.kind == "f" else ()
+    if len(fractions):
         raise DatasetError(
-            f"{path}: values such as {values[values != np.rint(values)][0]:g} are not whole numbers; "
-            f"turn probabilities into a mask with a threshold first"
+            f"{place}: values such as {fractions[0]:g} are not whole numbers; turn probabilities into a mask with a "
+            "threshold first"
         )
     if values.min() < 0 or values.max() > 2**24:
         raise DatasetError(
-            f"{path}: values from {values.min():g} to {values.max():g}; labels are numbers from 0 (background) to 2^24"
+            f"{place}: values from {values.min():g} to {values.max():g}; labels are numbers from 0 (background) to 2^24"
         )
     return values.astype(np.int32)
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-__all__ = ["decode_columns", "outline_corners", "paint_columns", "rle_to_polygons", "run_lengths"]
+__all__ = ["decode_columns", "edge_contours", "outline_corners", "paint_columns", "rle_to_polygons", "run_lengths"]
 
 
 def run_lengths(counts: str | bytes) -> np.ndarray:
@@ -72,17 +72,24 @@ def rle_to_polygons(rle: dict) -> list[list[float]]:
 
 
 def outline_corners(mask: np.ndarray, first: int) -> list[np.ndarray]:
-    """The outer outlines of a mask along its pixel edges.
+    """The outer outlines of a mask along its pixel edges: as :func:`edge_contours`, without holes."""
+    return edge_contours(mask, first, cv2.RETR_EXTERNAL)[0]
+
+
+def edge_contours(mask: np.ndarray, first: int, mode: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The outlines of a mask along its pixel edges.
 
     Args:
         mask: H x N uint8, the columns of an image from ``first`` on, as :func:`paint_columns` gives them.
+        mode: which ones, ``RETR_*`` of ``cv2.findContours``.
 
     Returns:
-        (K, 2) integer corners x, y of each piece, in the image; a corner may come twice in a row.
+        (K, 2) integer corners x, y of each outline, in the image; a corner may come twice in a row. And OpenCV's
+        hierarchy of the outlines.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     mask = mask[rows[0] : rows[-1] + 1]
     # In the doubled mask the border pixels of pixel c are 2c and 2c + 1, so (u + 1) // 2 is the pixel's edge
     doubled = np.ascontiguousarray(mask.repeat(2, axis=0).repeat(2, axis=1))
-    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [(contour[:, 0] + 1) // 2 + [first, int(rows[0])] for contour in contours]
+    contours, hierarchy = cv2.findContours(doubled, mode, cv2.CHAIN_APPROX_SIMPLE)
+    return [(contour[:, 0] + 1) // 2 + [first, int(rows[0])] for contour in contours], hierarchy

@@ -1,55 +1,16 @@
 """Files of YOLO made by hand, names and kinds of label images, and what the command refuses."""
 
-import json
-from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from pycocotools import mask as mask_util
 
-from cellseg_d2.data.commands import convert
 from cellseg_d2.data.convert import FORMATS
-from cellseg_d2.data.convert.outline import as_rle
 from cellseg_d2.errors import DatasetError
 
-HEIGHT, WIDTH = 40, 60
-SQUARE = [[2, 3], [12, 3], [12, 9], [2, 9]]  # 10 x 6 pixels
-
-
-def run(*options) -> int:
-    parser = ArgumentParser()
-    convert.add_arguments(parser)
-    return convert.run(parser.parse_args([str(option) for option in options]))
-
-
-@pytest.fixture
-def images(tmp_path) -> Path:
-    """images/ with a.png and b.png of 60 x 40."""
-    (tmp_path / "images").mkdir()
-    for name in "ab":
-        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "images" / f"{name}.png")
-    return tmp_path / "images"
-
-
-def to_coco(kind, source, images, *more) -> tuple[list[dict], dict, int]:
-    """Annotations with their ``mask``, the whole data set, and the exit code."""
-    code = run("--from", kind, "--input", source, "--images", images, "--output", images.parent / "coco", *more)
-    coco = json.loads((images.parent / "coco" / "annotations.json").read_text())
-    names = {category["id"]: category["name"] for category in coco["categories"]}
-    for annotation in coco["annotations"]:
-        annotation["mask"] = mask_util.decode(as_rle(annotation["segmentation"], HEIGHT, WIDTH)).astype(bool)
-        annotation["class"] = names[annotation["category_id"]]
-    return coco["annotations"], coco, code
-
-
-def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
-
+from .convert_cases import HEIGHT, SQUARE, WIDTH, box, run, to_coco
 
 # YOLO
 
@@ -210,14 +171,7 @@ def test_nothing_is_replaced_and_a_broken_off_run_goes_on(images):
     to_coco("labels", folder, images)
     with pytest.raises(DatasetError, match="annotations.json is there already"):
         to_coco("labels", folder, images)
-    options = (
-        "--json",
-        images.parent / "coco" / "annotations.json",
-        "--images",
-        images,
-        "--output",
-        images.parent / "o",
-    )
+    options = back_options(images)
     for kind, name in (
         ("labels", "b.tif"),
         ("masks", "b.png"),
@@ -251,14 +205,7 @@ def test_an_image_without_cells_stays(images, capsys, kind):
 
 def test_images_that_are_not_those_of_the_json(images):
     to_coco("labels", labels(images.parent / "m", "a.tif", "b.tif"), images)
-    options = (
-        "--json",
-        images.parent / "coco" / "annotations.json",
-        "--images",
-        images,
-        "--output",
-        images.parent / "o",
-    )
+    options = back_options(images)
     Image.fromarray(np.zeros((HEIGHT, WIDTH + 1), np.uint8)).save(images / "b.png")
     with pytest.raises(DatasetError, match="b.png has 61 x 40 pixels, but the JSON says 60 x 40"):
         run("--to", "rois", *options)

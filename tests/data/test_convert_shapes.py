@@ -2,7 +2,6 @@
 
 import base64
 import json
-from argparse import ArgumentParser
 from io import BytesIO
 from pathlib import Path
 
@@ -10,46 +9,10 @@ import numpy as np
 import pytest
 import roifile
 from PIL import Image
-from pycocotools import mask as mask_util
 
-from cellseg_d2.data.commands import convert
-from cellseg_d2.data.convert.outline import as_rle
 from cellseg_d2.errors import DatasetError
 
-HEIGHT, WIDTH = 40, 60
-SQUARE = [[2, 3], [12, 3], [12, 9], [2, 9]]  # 10 x 6 pixels
-
-
-def run(*options) -> int:
-    parser = ArgumentParser()
-    convert.add_arguments(parser)
-    return convert.run(parser.parse_args([str(option) for option in options]))
-
-
-@pytest.fixture
-def images(tmp_path) -> Path:
-    """images/ with a.png and b.png of 60 x 40."""
-    (tmp_path / "images").mkdir()
-    for name in "ab":
-        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "images" / f"{name}.png")
-    return tmp_path / "images"
-
-
-def to_coco(kind, source, images, *more) -> tuple[list[dict], dict, int]:
-    """Annotations with their ``mask``, the whole data set, and the exit code."""
-    code = run("--from", kind, "--input", source, "--images", images, "--output", images.parent / "coco", *more)
-    coco = json.loads((images.parent / "coco" / "annotations.json").read_text())
-    names = {category["id"]: category["name"] for category in coco["categories"]}
-    for annotation in coco["annotations"]:
-        annotation["mask"] = mask_util.decode(as_rle(annotation["segmentation"], HEIGHT, WIDTH)).astype(bool)
-        annotation["class"] = names[annotation["category_id"]]
-    return coco["annotations"], coco, code
-
-
-def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
+from .convert_cases import HEIGHT, SQUARE, WIDTH, box, to_coco
 
 
 def disc(x: float, y: float, radius: float) -> np.ndarray:

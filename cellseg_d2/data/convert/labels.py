@@ -12,7 +12,15 @@ from pycocotools import mask as mask_util
 
 from ...errors import DatasetError
 from ..image_io import IMAGE_SUFFIXES
-from ..label_files import check_labels, instances_of_mask, is_binary, label_segmentations, read_binary, read_labels
+from ..label_files import (
+    check_labels,
+    instances_of_mask,
+    is_binary,
+    label_segmentations,
+    label_values,
+    read_binary,
+    read_labels,
+)
 from ..label_maps import rasterise
 from .outline import as_rle
 from .output import tiff_bytes, write_each
@@ -97,7 +105,7 @@ def _read(file: Path, page: int | None, is_mask: bool, category: str, height: in
     if page is None:
         values = read_binary(file).astype(np.int32) if is_mask else read_labels(file)
     else:
-        values = _page_labels(open_stack(file).pages[page], place)
+        values = label_values(open_stack(file).pages[page], place)
     if values.shape != (height, width):
         raise DatasetError(
             f"{place} has {values.shape[1]} x {values.shape[0]} pixels, but its image has {width} x {height}"
@@ -120,17 +128,6 @@ def _cells(labels: np.ndarray, category: str, place: str, notes: Notes) -> list[
     if present == [255] and cv2.connectedComponents((labels > 0).astype(np.uint8))[0] > 2:
         notes.warnings["label images have no label but 255, in several pieces; are they masks? (--from masks)"] += 1
     return [Cell(rle, category, label) for label, rle in zip(present, label_segmentations(labels), strict=True)]
-
-
-def _page_labels(values: np.ndarray, place: str) -> np.ndarray:
-    """A page as H x W int32, with the checks that read_labels has for files of a single frame."""
-    if values.ndim != 2 or values.dtype.kind not in "uibf":
-        raise DatasetError(f"{place}: a page of {values.shape} {values.dtype} is not a label image of one channel")
-    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
-        raise DatasetError(f"{place}: values are not whole numbers; turn probabilities into a mask first")
-    if values.min() < 0 or values.max() > 2**24:
-        raise DatasetError(f"{place}: values from {values.min():g} to {values.max():g}; labels go from 0 to 2^24")
-    return values.astype(np.int32)
 
 
 def _index_map(picture: Picture) -> tuple[np.ndarray, list[int]]:

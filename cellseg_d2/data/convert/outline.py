@@ -10,7 +10,7 @@ from pycocotools import mask as mask_util
 from scipy.spatial import cKDTree
 
 from ...crops import encode_crop
-from ..rle import decode_columns
+from ..rle import decode_columns, edge_contours
 
 __all__ = ["as_rle", "ellipse", "keyhole", "one_polygon", "polygons", "rings"]
 
@@ -33,13 +33,8 @@ def rings(rle: dict) -> list[list[np.ndarray]]:
         For each piece (pixels that touch at a corner are one) its outer outline, then its holes, which run the other
         way round; each (K, 2) int64 corners x, y. What is inside of an odd number of them is the mask.
     """
-    mask, first = decode_columns(rle)
-    rows = np.flatnonzero(mask.any(axis=1))
-    mask = mask[rows[0] : rows[-1] + 1]
-    # As in rle.outline_corners: in the doubled mask (u + 1) // 2 is the pixel edge that border pixel u lies at
-    doubled = np.ascontiguousarray(mask.repeat(2, axis=0).repeat(2, axis=1))
-    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    corners = [_without_repeats((contour[:, 0].astype(np.int64) + 1) // 2) + [first, rows[0]] for contour in contours]
+    contours, hierarchy = edge_contours(*decode_columns(rle), cv2.RETR_CCOMP)
+    corners = [_without_repeats(contour.astype(np.int64)) for contour in contours]
     pieces = {index: [corners[index]] for index, parent in enumerate(hierarchy[0, :, 3]) if parent < 0}
     for index, parent in enumerate(hierarchy[0, :, 3].tolist()):
         if parent >= 0:

@@ -1,13 +1,13 @@
 """Which annotation file belongs to which image."""
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import DatasetError, MissingDataError
 from ..datasets.mes import match_names
 from ..image_io import IMAGE_SUFFIXES
+from ..names import few, last_number, natural_order
 from .records import Notes, Request
 
 __all__ = ["MARKS", "list_files", "list_images", "named", "pair_files", "stem_without_mark"]
@@ -38,7 +38,7 @@ def list_files(folder: Path, suffixes: Sequence[str], beside: Path | None = None
     ]
     if not found:
         raise MissingDataError(f"{folder} has no file that ends in {', '.join(suffixes)}")
-    return sorted(found, key=_in_order)
+    return sorted(found, key=natural_order)
 
 
 def list_images(request: Request) -> list[Path]:
@@ -101,12 +101,6 @@ def pair_files(
     return pairs
 
 
-def named(paths: Iterable[Path], most: int = 10) -> str:
-    """The first names, and how many more there are."""
-    names = [path.name for path in paths]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def _pair_folder(
     images: list[Path], files: list[Path], request: Request, notes: Notes, stem_of: Callable[[Path], str]
 ) -> list[tuple[Path, Path]]:
@@ -121,13 +115,14 @@ def _pair_folder(
         raise DatasetError(f"{twice[0].parent}: several files belong to one image: {named(twice)}; keep one of them")
     lonely = [file for file, alias in aliases.items() if alias.stem not in stems]
     if request.skip_unannotated:
-        numbers = {_number(file) for file in lonely} - {None}
-        kept = [image for image in images if image.stem in taken or _number(image) in numbers]
+        numbers = {last_number(file) for file in lonely} - {None}
+        kept = [image for image in images if image.stem in taken or last_number(image) in numbers]
         notes.remarks["images without annotations, left out"] += len(images) - len(kept)
-        images, found = kept, {_number(image) for image in kept if image.stem not in taken}
-        lonely = [file for file in lonely if _number(file) not in found]
+        images, found = kept, {last_number(image) for image in kept if image.stem not in taken}
+        lonely = [file for file in lonely if last_number(file) not in found]
     if lonely and (stems <= set(taken) or request.skip_unannotated):
-        raise DatasetError(f"{lonely[0].parent}: no image in {request.images} for {len(lonely)} files: {named(lonely)}")
+        told = f"no image in {request.images} for {len(lonely)} files: {named(lonely)}"
+        raise DatasetError(f"{lonely[0].parent}: {told}")
     if images and not files:
         raise DatasetError(_without(images, request))
     back = {alias: file for file, alias in aliases.items()}
@@ -157,13 +152,6 @@ def _image_of(file: Path, images: Sequence[Path], stem_of: Callable[[Path], str]
     raise DatasetError(f"{file}: no image of {images[0].parent} has its name; give the image itself as --images")
 
 
-def _number(path: Path) -> int | None:
-    """The last number in a file's name, by which match_names pairs what has no common name."""
-    numbers = re.findall(r"[0-9]+", path.stem)
-    return int(numbers[-1]) if numbers else None
-
-
-def _in_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sorting key: numbers go by value, so that t9 comes before t10."""
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+def named(paths: Sequence[Path]) -> str:
+    """The names of the first ones."""
+    return few([path.name for path in paths])

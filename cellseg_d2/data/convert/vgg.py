@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DatasetError
 from ...files import read_json
+from ..names import few
 from .outline import one_polygon
 from .output import write_once
 from .pairs import list_files, list_images, named
@@ -49,8 +50,7 @@ def vgg_sources(request: Request, notes: Notes) -> list[Source]:
         else:
             found[path] = _regions(entry, f"{file}: {key}")
     if gone:
-        more = f" and {len(gone) - 10} more" if len(gone) > 10 else ""
-        raise DatasetError(f"{file}: {len(gone)} images are not in {request.images}: {', '.join(gone[:10])}{more}")
+        raise DatasetError(f"{file}: {len(gone)} images are not in {request.images}: {few(gone)}")
     left = [image for image in images if image not in found]
     if left and not request.skip_unannotated:
         raise DatasetError(f"{file} does not list {len(left)} images: {named(left)}; see --skip-unannotated")

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DatasetError
+from ..names import few
 from . import livecell, mes
 from .custom import register_coco
 from .records import class_ids
@@ -90,7 +91,7 @@ def check_num_classes(cfg: CfgNode) -> None:
     if not names or counts == set(in_model.values()):
         return
     places = [f"{key} = {value}" for key, value in in_model.items()]
-    places += [f"{name}: {len(classes)} ({_abridged(classes)})" for name, classes in in_data.items()]
+    places += [f"{name}: {len(classes)} ({few(classes, 20)})" for name, classes in in_data.items()]
     fix = (
         "set " + " ".join(f"{key} {count}" for key in in_model for count in counts)
         if len(counts) == 1
@@ -204,9 +205,3 @@ def _require_registered(name: str, where: str) -> None:
         f"custom_val (your own, through DATASETS.CUSTOM), mes_train and mes_test (a few outlined images, through "
         f"DATASETS.MES), and {len(others)} others that are registered"
     )
-
-
-def _abridged(names: Sequence[str], most: int = 20) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more

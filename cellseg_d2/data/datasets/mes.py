@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog
 
 from ...errors import DatasetError, MissingDataError
 from ..image_io import IMAGE_SUFFIXES
+from ..names import few, last_number, natural_order
 from . import roots
 from .coco_json import CocoFile, read_coco, set_metadata, to_dataset_dicts
 from .outlines import ignore_margin, read_outlines
@@ -132,7 +133,7 @@ class MesFiles:
                 )
             if not any(record["annotations"] for record in records):
                 raise DatasetError(f"{self.masks}: none of the {len(records)} images has a cell")
-            return sorted(records, key=lambda record: _in_order(record["file_name"]))
+            return sorted(records, key=lambda record: natural_order(record["file_name"]))
         images = _files(self.images, IMAGE_SUFFIXES, "DATASETS.MES.IMAGES")
         masks = match_names(images, _files(self.masks, _OUTLINE_SUFFIXES, "DATASETS.MES.MASKS"))
         edges = match_names(images, _files(self.edges, IMAGE_SUFFIXES, "DATASETS.MES.EDGES")) if self.edges else None
@@ -151,21 +152,21 @@ def match_names(images: Sequence[Path], partners: Sequence[Path]) -> list[Path]:
     by_stem = {partner.stem: partner for partner in partners}
     if len(by_stem) < len(partners):
         twice = [stem for stem, count in Counter(partner.stem for partner in partners).items() if count > 1]
-        raise DatasetError(f"{partners[0].parent}: several files are named {_some(twice)}, with different endings")
+        raise DatasetError(f"{partners[0].parent}: several files are named {few(twice)}, with different endings")
     found = {image: by_stem.pop(image.stem) for image in images if image.stem in by_stem}
     lonely, left = [image for image in images if image not in found], list(by_stem.values())
-    wanted, offered = (Counter(_last_number(path) for path in paths) for paths in (lonely, left))
-    by_number = {_last_number(path): path for path in left}
+    wanted, offered = (Counter(last_number(path) for path in paths) for paths in (lonely, left))
+    by_number = {last_number(path): path for path in left}
     for image in lonely:
-        number = _last_number(image)
+        number = last_number(image)
         if number is not None and wanted[number] == offered[number] == 1:
             found[image] = by_number[number]
     without = [image.name for image in images if image not in found]
-    over = sorted(set(left) - set(found.values()), key=_in_order)
+    over = sorted(set(left) - set(found.values()), key=natural_order)
     if without:
         raise DatasetError(
-            f"{partners[0].parent}: nothing belongs to {len(without)} of {len(images)} images: {_some(without)}. Left "
-            f"over: {_some([path.name for path in over]) or 'no file'}. Give them the names of their images"
+            f"{partners[0].parent}: nothing belongs to {len(without)} of {len(images)} images: {few(without)}. Left "
+            f"over: {few([path.name for path in over]) or 'no file'}. Give them the names of their images"
         )
     if over:
         logger.warning(
@@ -200,7 +201,7 @@ def _held_out(names: Sequence[str], hold_out: Sequence[str]) -> set[int]:
         if not places:
             raise DatasetError(
                 f"DATASETS.MES.HOLD_OUT: {wanted!r} is neither a name nor a number of an image; there are "
-                f"{_some([f'{index} {name}' for index, name in enumerate(names)])}"
+                f"{few([f'{index} {name}' for index, name in enumerate(names)])}"
             )
         held.update(places)
     return held
@@ -211,21 +212,4 @@ def _files(folder: Path, suffixes: Sequence[str], key: str) -> list[Path]:
     found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     if not found:
         raise MissingDataError(f"{key}: {folder} has no file that ends in {', '.join(suffixes)}")
-    return sorted(found, key=_in_order)
-
-
-def _in_order(path: str | Path) -> list[tuple[int, int, str]]:
-    """Sorting key of a path: numbers in it go by value, so that t9 comes before t10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
-
-
-def _last_number(path: Path) -> int | None:
-    """The last number in a file's name, or None."""
-    numbers = re.findall(r"[0-9]+", path.stem)
-    return int(numbers[-1]) if numbers else None
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return sorted(found, key=natural_order)
