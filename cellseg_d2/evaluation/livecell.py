@@ -58,8 +58,10 @@ class LIVECellEvaluator(DatasetEvaluator):
             name: of the data set, for messages.
         """
         self._records = {record["image_id"]: record for record in dataset_dicts}
-        used = {a["category_id"] for record in dataset_dicts for a in record.get("annotations", ())}
-        self._category_ids = dict(category_ids) if category_ids is not None else {number: number for number in used}
+        if category_ids is None:
+            annotations = (a for record in self._records.values() for a in record.get("annotations", ()))
+            category_ids = {annotation["category_id"]: annotation["category_id"] for annotation in annotations}
+        self._category_ids = dict(category_ids)
         if not tasks or not set(tasks) <= set(TASKS):
             raise ValueError(f"tasks must be some of {', '.join(TASKS)}, not {tuple(tasks)}")
         self._tasks = tuple(tasks)
