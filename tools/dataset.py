@@ -6,6 +6,7 @@
 
 import argparse
 import sys
+import traceback
 
 from cellseg_d2.data.commands import add_commands
 
@@ -19,6 +20,9 @@ def main() -> int:
         return args.run(args)
     except (ValueError, OSError) as error:  # of these are the data sets' own errors
         print(f"dataset.py: {error}", file=sys.stderr)
+        return 2
+    except Exception:  # a fault of ours must not look like a finding, whose code is 1
+        traceback.print_exc()
         return 2
 
 

@@ -14,7 +14,7 @@ def natural_order(path: str | Path) -> list[tuple[int, int, str]]:
     ['t9.tif', 't10.tif']
     """
     parts = re.split(r"(\d+)", Path(path).as_posix())
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def last_number(path: Path) -> int | None:

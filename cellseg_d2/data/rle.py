@@ -1,9 +1,13 @@
 """COCO run lengths of one small object in a large image: mask and outline at the cost of the object, not the image."""
 
+from typing import Any
+
 import cv2
 import numpy as np
+from pycocotools import mask as mask_util
 
-__all__ = ["decode_columns", "edge_contours", "outline_corners", "paint_columns", "rle_to_polygons", "run_lengths"]
+__all__ = ["decode_columns", "edge_contours", "outline_corners", "paint_columns", "parse_runs"]
+__all__ += ["rle_to_polygons", "run_lengths"]
 
 
 def run_lengths(counts: str | bytes) -> np.ndarray:
@@ -22,6 +26,33 @@ def run_lengths(counts: str | bytes) -> np.ndarray:
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
     return numbers
+
+
+def parse_runs(segmentation: dict, size: tuple[int, int]) -> tuple[dict[str, Any] | None, str]:
+    """Compressed COCO run lengths (counts as text) of a mask of ``size`` (height, width), plain or compressed before.
+
+    Returns:
+        The run lengths and "", or None and what is wrong with them.
+    """
+    said, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(said, (list, tuple)) or list(said) != list(size):
+        return None, f"they have the size {said!r} in an image of {list(size)} (height, width)"
+    if isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts):
+        if sum(counts) != size[0] * size[1]:
+            return None, f"they add up to {sum(counts)} pixels, the image has {size[0] * size[1]}"
+        counts = mask_util.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"].decode("ascii")
+        return {"size": list(size), "counts": counts}, ""
+    if not isinstance(counts, str) or not _is_compressed(counts):
+        return None, "the counts are damaged, or there are none"
+    lengths = run_lengths(counts)
+    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+        return None, f"they add up to {int(lengths.sum())} pixels, the image has {size[0] * size[1]}"
+    return {"size": list(size), "counts": counts}, ""
+
+
+def _is_compressed(counts: str) -> bool:
+    """Only COCO's 64 characters, and the last number is complete."""
+    return bool(counts) and all("0" <= letter <= "o" for letter in counts) and not (ord(counts[-1]) - 48) & 0x20
 
 
 def decode_columns(rle: dict) -> tuple[np.ndarray, int]:

@@ -35,15 +35,27 @@ def require_same_run(cfg: CfgNode) -> None:
         write_json(output / DATA, data, indent=1)
         return
     remedy = "choose another output folder, or delete this one"
-    old, new = (yaml.safe_load(each.dump()) for each in (load_config(str(output / "config.yaml")), cfg))
+    lacking = [name for name in ("config.yaml", DATA) if not (output / name).is_file()]
+    if lacking:
+        raise ConfigError(
+            f"{output} has checkpoints, but no {' and no '.join(lacking)} to say what they were trained with: {remedy}"
+        )
+    old, new = (_values(each) for each in (load_config(str(output / "config.yaml")), cfg))
     if other := [key for key in KEYS if old[key] != new[key]]:
         raise ConfigError(f"{output} has a run with other {', '.join(other)} (its config.yaml tells): {remedy}")
-    before = read_json(output / DATA) if (output / DATA).is_file() else {}
+    before = read_json(output / DATA)
     if changed := [place for name, files in data.items() for place in _changed(before.get(name, {}), files)]:
         raise ConfigError(
             f"{output} has a run with other images or outlines ({len(changed)} are new, gone or changed, such as "
             f"{changed[0]}): {remedy}"
         )
+
+
+def _values(cfg: CfgNode) -> dict[str, Any]:
+    """The configuration as plain values, without the device, which may be another one on another day."""
+    values = yaml.safe_load(cfg.dump())
+    del values["MODEL"]["DEVICE"]
+    return values
 
 
 def _digests(name: str) -> dict[str, str]:

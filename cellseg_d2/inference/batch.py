@@ -163,14 +163,37 @@ def _protect(paths: Sequence[Path], output: Path) -> None:
 
 def _require_same_images(paths: Sequence[Path], output: Path) -> None:
     """A folder has the results of one list of images: else some of its labels were in no COCO file, or replaced."""
-    earlier = read_json(output / SUMMARY).get("images", [])
-    written = {(Path(image["file"]).resolve(), image["name"]) for image in earlier}
+    written = {(Path(image["file"]).resolve(), image["name"]) for image in _earlier_images(output)}
     others = sorted(written - set(zip([path.resolve() for path in paths], output_names(paths))))
     if others:
         raise DatasetError(
             f"{output} has results of {len(others)} images that this run would not write there again, such as "
             f"{others[0][0]} as {others[0][1]}: choose another output folder"
         )
+
+
+def _earlier_images(output: Path) -> list[dict[str, Any]]:
+    """What the ``run.json`` that is there says of its images."""
+    content = read_json(output / SUMMARY)
+    images = content.get("images", []) if isinstance(content, dict) else None
+    if not isinstance(images, list) or not all(isinstance(i, dict) and {"file", "name"} <= i.keys() for i in images):
+        raise DatasetError(f"{output / SUMMARY} was not written by predict.py: choose another output folder")
+    return images
+
+
+def _not_reached(output: Path, names: set[str]) -> list[tuple[dict, list[dict], dict]]:
+    """Images of an earlier run that have none of the names: COCO's entry, the cells, and the entry of ``run.json``."""
+    if not (output / SUMMARY).is_file():
+        return []
+    left = {f"labels/{image['name']}.tif": image for image in _earlier_images(output) if image["name"] not in names}
+    if not left:
+        return []
+    coco = read_json(output / CELLS)
+    entries = [image for image in coco["images"] if image["labels"] in left]
+    return [
+        (image, [cell for cell in coco["annotations"] if cell["image_id"] == image["id"]], left[image["labels"]])
+        for image in entries
+    ]
 
 
 def draw(path: Path, prediction: CellPrediction) -> bytes:
@@ -183,9 +206,12 @@ def draw(path: Path, prediction: CellPrediction) -> bytes:
 def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, Any]) -> None:
     """Write ``cells.json``, a COCO data set of all images that could be used, and ``run.json``.
 
+    Images of an earlier run that this one, broken off, did not come to stay in both; ``earlier_run`` marks them.
+
     Args:
         run: what else ``run.json`` says: versions, model, options.
     """
+    before = _not_reached(output, {outcome.name for outcome in outcomes})
     used = [outcome for outcome in outcomes if not outcome.error]
     names = Counter(outcome.path.name for outcome in used)
     images, results = [], []
@@ -195,11 +221,15 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
         height, width = outcome.size
         images.append({**entry, "height": height, "width": width, "labels": f"labels/{outcome.name}.tif"})
         results += [{**cell, "image_id": number} for cell in outcome.cells]
+    for number, (entry, cells, _) in enumerate(before, start=len(images) + 1):
+        images.append({**entry, "id": number})
+        results += [{**cell, "image_id": number} for cell in cells]
     write_coco(output / CELLS, images, results)
     file = {o.path: str(o.path.resolve()) for o in outcomes}
     done = [
         {"file": file[o.path], "name": o.name, "cells": len(o.cells), "seconds": o.seconds, "steps": dict(o.steps)}
         for o in used
     ]
+    done += [{**entry, "earlier_run": True} for _, _, entry in before]
     failures = [{"file": file[o.path], "error": o.error} for o in outcomes if o.error]
     write_json(output / SUMMARY, {**run, "images": done, "failures": failures}, indent=1)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.check.coordinates import parse_runs
 from cellseg_d2.data.check.outlines import read_outlines
+from cellseg_d2.data.rle import parse_runs
 
 HEIGHT, WIDTH = 60, 90
 

@@ -71,6 +71,13 @@ def test_annotations_without_outline_are_left_out_and_counted(tmp_path, discs, w
     assert not hasattr(MetadataCatalog.get("t_left_out"), "json_file")
 
 
+def test_no_word_on_crowds_is_no_crowd(tmp_path, discs, written):
+    coco = discs(images=1)
+    coco["annotations"][0]["iscrowd"] = None
+    records, _ = to_dataset_dicts(read_coco(written(tmp_path, coco)[0]), lambda name: name)
+    assert [annotation["iscrowd"] for annotation in records[0]["annotations"]] == [0, 0, 0]
+
+
 def test_annotations_as_dict(tmp_path, discs, written):
     coco = discs(images=1)
     listed = coco["annotations"]
@@ -100,6 +107,10 @@ def _wrong_size(coco: dict) -> None:
     coco["annotations"][1]["segmentation"] = {"size": [64, 48], "counts": [64 * 48]}
 
 
+def _runs(coco: dict, counts: object) -> None:
+    coco["annotations"][0]["segmentation"] = {"size": [48, 64], "counts": counts}
+
+
 def _wrong_sum(coco: dict) -> None:
     coco["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": [5, 5]}
 
@@ -118,8 +129,11 @@ def _wrong_sum(coco: dict) -> None:
         (lambda coco: coco["annotations"][2].update(segmentation=[[1, 2, 3, "x", 5, 6]]), "annotation 3 has values"),
         (lambda coco: coco["annotations"][2].update(segmentation=[[1, 2, 3, np.nan, 5, 6]]), "annotation 3 has values"),
         (_doubled_annotation, "1 ids in 'annotations'"),
-        (_wrong_size, r"annotation 2 need 'counts' and the size of their image, \[48, 64\]"),
-        (_wrong_sum, "annotation 2 add up to 10 pixels, the image has 3072"),
+        (_wrong_size, r"annotation 2 cannot be used: they have the size .* in an image of \[48, 64\]"),
+        (_wrong_sum, "annotation 2 .* add up to 10 pixels, the image has 3072"),
+        (lambda coco: coco["annotations"][0].update(segmentation=[1, 1, 5, 1, 5, 5]), "annotation 1 is neither a list"),
+        (lambda coco: _runs(coco, "a~"), "annotation 1 .* are damaged"),
+        (lambda coco: _runs(coco, None), "annotation 1 .* are damaged"),
     ],
 )
 def test_one_clear_error(tmp_path, discs, written, damage, message):

@@ -188,8 +188,8 @@ def test_every_cut_is_an_error(tmp_path, discs):
         ({"id": 1}, "1 ids in 'annotations' are used more than once, first 1"),
         ({"segmentation": [[1, 2, 3, "x", 5, 6]]}, "annotation 3 has values that are not numbers"),
         ({"segmentation": [[1, 2, 3, "HUGE", 5, 6]]}, "annotation 3 has values that are not numbers"),
-        ({"segmentation": {"size": [64, 48], "counts": [64 * 48]}}, "annotation 3 need 'counts' and the size"),
-        ({"segmentation": {"size": [48, 64], "counts": [5, 5]}}, "annotation 3 add up to 10 pixels"),
+        ({"segmentation": {"size": [64, 48], "counts": [64 * 48]}}, "annotation 3 .* they have the size"),
+        ({"segmentation": {"size": [48, 64], "counts": [5, 5]}}, "annotation 3 .* add up to 10 pixels"),
     ],
 )
 def test_errors_are_those_of_the_whole_file(tmp_path, discs, change, message):
@@ -335,7 +335,8 @@ def test_pickled_records_open_their_files_again(tmp_path, discs):
     path.write_text(path.read_text() + " ")
     with pytest.raises(DatasetError, match="was changed since"):
         pickle.loads(text)
-    assert len(list(records)) == 300
+    with pytest.raises(DatasetError, match="was changed since"):
+        records[0]
 
 
 def test_a_file_that_is_replaced_stays_the_old_one_for_this_process(tmp_path, discs):

@@ -101,18 +101,51 @@ def test_one_file_of_labels_for_one_of_several_images(images):
     assert [image["file_name"] for image in coco["images"]] == ["b.png"]
 
 
+def frames(images: Path, *names: str) -> None:
+    """Black images in the place of a.png and b.png."""
+    for name in ("a.png", "b.png"):
+        (images / name).unlink()
+    for name in names:
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(images / name)
+
+
 def test_numbers_pair_the_frames_of_a_film_of_which_some_are_labelled(images, capsys):
-    (images / "a.png").unlink()
-    for number in (3, 7, 12):
-        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(images / f"t{number:03d}.png")
-    folder = labels(images.parent / "m", "man_seg7.tif", "man_seg012.tif", "b.tif")  # as the Cell Tracking Challenge
+    frames(images, "t003.png", "t007.png", "t012.png")
+    folder = labels(images.parent / "m", "man_seg7.tif", "man_seg012.tif")  # as the Cell Tracking Challenge
     _, coco, code = to_coco("labels", folder, images, "--skip-unannotated")
-    assert [image["file_name"] for image in coco["images"]] == ["b.png", "t007.png", "t012.png"] and code == 0
-    assert "note: 1 images without annotations, left out" in capsys.readouterr().out
+    assert [image["file_name"] for image in coco["images"]] == ["t007.png", "t012.png"] and code == 0
+    said = capsys.readouterr().out
+    assert "note: 1 images without annotations, left out" in said
+    assert "note: 2 files were given to images by the last number in their names" in said
     labels(folder, "man_seg99.tif")
     (images.parent / "coco" / "annotations.json").unlink()
     with pytest.raises(DatasetError, match="no image in .* for 1 files: man_seg99.tif"):
         to_coco("labels", folder, images, "--skip-unannotated")
+
+
+def test_numbers_do_not_pair_files_of_other_images(images):
+    frames(images, "a_001.png", "b_002.png")
+    with pytest.raises(DatasetError, match="no image in .* for 1 files: c_002_mask.tif"):
+        to_coco("labels", labels(images.parent / "m", "a_001_mask.tif", "c_002_mask.tif"), images)
+    (images.parent / "labels").mkdir()
+    (images.parent / "labels" / "c_002.txt").write_text(f"0 {LINE}\n")
+    with pytest.raises(DatasetError, match="no image in .* for 1 files: c_002.txt"):
+        to_coco("yolo", images.parent / "labels", images)
+
+
+def test_a_folder_in_two_spellings_is_one(images):
+    labels(images, "a_mask.tif", "b_mask.tif")
+    _, coco, code = to_coco("labels", images / ".." / "images", images)
+    assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.png"] and code == 0
+
+
+def test_yolo_names_two_folders_up(images):
+    (images.parent / "data.yaml").write_text("\ufeffnames: [live]\n", encoding="utf-8")
+    folder = images.parent / "labels" / "train"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text(f"0 {LINE}\n")
+    cells, _, _ = to_coco("yolo", folder, images)
+    assert [cell["class"] for cell in cells] == ["live"]
 
 
 @pytest.mark.parametrize(

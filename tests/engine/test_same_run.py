@@ -49,7 +49,7 @@ def trained(frames):
 
 def test_the_same_goes_on(trained):
     require_same_run(config(trained))
-    require_same_run(config(trained, "DATALOADER.NUM_WORKERS", "0"))
+    require_same_run(config(trained, "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cuda"))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,13 @@ def test_other_data_do_not(trained, change):
         for kind in ("images", "masks"):
             (trained / kind / "a.tif").unlink()
     with pytest.raises(ConfigError, match="other images or outlines .* such as .*[acd].tif"):
+        require_same_run(config(trained))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "data.json"])
+def test_checkpoints_of_something_unknown(trained, name):
+    (trained / "out" / name).unlink()
+    with pytest.raises(ConfigError, match=f"has checkpoints, but no {name} to say"):
         require_same_run(config(trained))
 
 

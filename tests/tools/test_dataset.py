@@ -65,3 +65,27 @@ def test_exit_codes(call, data, capsys):
     for command in (["check", *common], ["convert", "--to", "labels", *common, "--output", data / "out"]):
         assert call(*command) == 2
         assert capsys.readouterr().err.startswith(f"dataset.py: {data / 'all.json'}: not a valid JSON file")
+
+
+def test_inputs_are_never_replaced(call, data, capsys):
+    before = (data / "all.json").read_bytes()
+    assert call("merge", "--part", "x", data / "all.json", data, "--output", data / "all.json") == 2
+    assert call("check", "--json", data / "all.json", "--images", data, "--report", data / "all.json") == 2
+    assert capsys.readouterr().err.count("give another") == 2 and (data / "all.json").read_bytes() == before
+
+
+def test_a_fix_that_would_keep_nothing_is_refused(call, data, capsys):
+    content = json.loads((data / "all.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    (data / "all.json").write_text(json.dumps(content))
+    options = ["--json", data / "all.json", "--images", data, "--fix", "--output", data / "out"]
+    assert call("check", *options, "--report", data / "report.json") == 2
+    assert "none of its 2 annotations can be kept" in capsys.readouterr().err
+    assert not (data / "out" / "all_clean.json").exists() and (data / "report.json").exists()
+
+
+def test_a_fault_of_the_program_is_no_finding(call, data, monkeypatch, capsys):
+    monkeypatch.setattr("cellseg_d2.data.commands.check.survey", lambda *args: 1 / 0)
+    assert call("check", "--json", data / "all.json", "--images", data) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from detectron2.modeling import build_model
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
 from cellseg_d2.errors import MissingDataError
-from cellseg_d2.inference.batch import find_images, output_names
+from cellseg_d2.inference.batch import Outcome, find_images, output_names, write_summary
 from cellseg_d2.inference.model_folder import save_model
 from cellseg_d2.inference.semantic import SemanticPredictor
 from cellseg_d2.modeling.semantic import label_cells
@@ -191,6 +191,24 @@ def test_nobodys_own_labels_are_overwritten(work, call, tmp_path):
     (tmp_path / "run.json").write_text("{}")
     status, said = call(mine, *command[1:])
     assert status == 2 and "lies where results are written" in said and mine.read_bytes() == b"outlined by hand"
+
+
+def test_what_an_earlier_run_found_stays_where_a_later_one_breaks_off(work, call, tmp_path):
+    options = ["--model", work / "model", "--output", tmp_path, "--runtime", "eager"]
+    assert call(work / "one", *options)[0] == 0
+    before = json.loads((tmp_path / "cells.json").read_text())
+    write_summary(tmp_path, [Outcome(work / "one" / "t2.tif", "t2", "", (72, 90))], {})
+    after = json.loads((tmp_path / "cells.json").read_text())
+    assert [image["file_name"] for image in after["images"]] == ["t2.tif", "t1.tif"]
+    first = next(image["id"] for image in before["images"] if image["file_name"] == "t1.tif")
+    expected = [cell["segmentation"] for cell in before["annotations"] if cell["image_id"] == first]
+    assert expected and [cell["segmentation"] for cell in after["annotations"]] == expected
+    run = json.loads((tmp_path / "run.json").read_text())
+    marks = [(image["name"], image.get("earlier_run", False)) for image in run["images"]]
+    assert marks == [("t2", False), ("t1", True)]
+    (tmp_path / "run.json").write_text("[]")
+    status, said = call(work / "one", *options)
+    assert status == 2 and "run.json was not written by predict.py" in said
 
 
 def test_a_corrected_coco_file_is_not_overwritten(work, call, tmp_path):

@@ -1,13 +1,10 @@
-"""The numbers of outlines as they were written: polygons and run lengths."""
+"""The numbers of polygons as they were written."""
 
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_util
 
-from ..rle import run_lengths
-
-__all__ = ["parse_polygons", "parse_runs"]
+__all__ = ["parse_polygons"]
 
 FAR = 1e6  # pixels; no image is as large
 
@@ -38,28 +35,6 @@ def parse_polygons(segmentation: Any) -> tuple[list[np.ndarray], list[tuple[str,
         if points is not None:
             rings.append(points)
     return rings, problems
-
-
-def parse_runs(segmentation: dict, size: tuple[int, int]) -> tuple[dict[str, Any] | None, str]:
-    """Compressed COCO run lengths of a mask of ``size`` (height, width), or None and what is wrong with it."""
-    said, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(said, (list, tuple)) or list(said) != list(size):
-        return None, f"size {said!r} in an image of {list(size)}"
-    if isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts):
-        if sum(counts) != size[0] * size[1]:
-            return None, f"they sum to {sum(counts)} of {size[0] * size[1]} pixels"
-        return mask_util.frPyObjects({"size": list(size), "counts": counts}, *size), ""
-    if not isinstance(counts, str) or not _is_compressed(counts):
-        return None, "the counts are damaged"
-    lengths = run_lengths(counts)
-    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-        return None, f"they sum to {int(lengths.sum())} of {size[0] * size[1]} pixels"
-    return {"size": list(size), "counts": counts}, ""
-
-
-def _is_compressed(counts: str) -> bool:
-    """Only COCO's 64 characters, and the last number is complete."""
-    return bool(counts) and all("0" <= letter <= "o" for letter in counts) and not (ord(counts[-1]) - 48) & 0x20
 
 
 def _points(polygon: Any) -> tuple[np.ndarray | None, tuple[str, str] | None]:

@@ -51,6 +51,11 @@ class _Fix:
                 f"folder is not the right one); nothing was written"
             )
         annotations = self._annotations()
+        if self.tables.annotations and not annotations:
+            raise DatasetError(
+                f"{self.tables.path}: none of its {len(self.tables.annotations)} annotations can be kept (most often "
+                f"their image_id or category_id are of another type than the ids, \"1\" and 1); nothing was written"
+            )
         for items in self.found.values():
             for item in items:
                 if not item.fixable:

@@ -9,7 +9,8 @@ import shapely
 from pycocotools import mask as mask_util
 
 from ..polygons import PolygonSet
-from .coordinates import parse_polygons, parse_runs
+from ..rle import parse_runs
+from .coordinates import parse_polygons
 
 __all__ = ["Outline", "read_outlines"]
 

@@ -10,8 +10,8 @@ from pycocotools import mask as mask_util
 
 from ...files import atomic_write
 from ..image_io import CorruptImageError, read_image
-from ..rle import decode_columns, outline_corners
-from .coordinates import parse_polygons, parse_runs
+from ..rle import decode_columns, outline_corners, parse_runs
+from .coordinates import parse_polygons
 from .findings import Item
 from .survey import Survey, frame_size
 

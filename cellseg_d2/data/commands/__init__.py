@@ -6,11 +6,11 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 
-from . import check, convert, download, merge, split
+from . import check, convert, download, merge, split, stats
 
 __all__ = ["COMMANDS", "add_commands"]
 
-COMMANDS = (download, check, convert, split, merge)
+COMMANDS = (download, check, stats, convert, split, merge)
 
 
 def add_commands(parser: ArgumentParser) -> None:

@@ -11,17 +11,12 @@ never changes the input. --output also gets a picture of up to 12 examples of ea
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import track
 
 from ...errors import DatasetError
 from ...files import finite_or_none, write_json
 from ..check import KINDS, Survey, fix, survey, write_sheets
-from .console import console
+from .console import console, progress
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,18 +40,21 @@ def run(args: Namespace) -> int:
         raise DatasetError("--fix needs --output DIR, the folder for the cleaned JSON; the input is never changed")
     if args.against_images and not args.against:
         raise DatasetError("--against-images needs --against FILE, the JSON that these images belong to")
-    found = survey(args.json, args.images, args.against, args.against_images, _progress)
+    for place in (args.json, args.against):
+        if args.report and place and args.report.resolve() == place.resolve():
+            raise DatasetError(f"{args.report} is a data set that is checked; give another --report")
+    found = survey(args.json, args.images, args.against, args.against_images, progress)
     _say(found)
     findings = found.findings.report()
+    if args.report is not None:
+        tables = found.tables
+        counts = {"images": len(tables.images), "annotations": len(tables.annotations)}
+        write_json(args.report, {"json": str(args.json), **counts, "findings": findings}, indent=1)
     if args.output is not None:
         for path in write_sheets(found, args.output):
             console.print(f"examples: {path}")
     if args.fix:
         _fix(found, args.output)
-    if args.report is not None:
-        tables = found.tables
-        counts = {"images": len(tables.images), "annotations": len(tables.annotations)}
-        write_json(args.report, {"json": str(args.json), **counts, "findings": findings}, indent=1)
     return 1 if findings else 0
 
 
@@ -85,9 +83,3 @@ def _fix(found: Survey, folder: Path) -> None:
     left = sum(entry["action"] == "left" for entry in log)
     counts = f"{len(content['images'])} images, {len(content['annotations'])} annotations"
     console.print(f"{path}: {counts}; {len(log) - left} changes, {left} findings are left to look at")
-
-
-def _progress(places: Iterable[Any]) -> Iterator[Any]:
-    """A progress bar on the error console; none where that is no terminal."""
-    error = Console(stderr=True)
-    return iter(track(places, "images", console=error, transient=True, disable=not error.is_terminal))

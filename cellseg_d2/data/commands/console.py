@@ -1,7 +1,17 @@
 """Where the sub-commands write: names of files are neither broken into lines nor taken for colours."""
 
-from rich.console import Console
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-__all__ = ["console"]
+from rich.console import Console
+from rich.progress import track
+
+__all__ = ["console", "progress"]
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def progress(items: Iterable[Any], title: str = "images", total: int | None = None) -> Iterator[Any]:
+    """The items, with a bar on the error console; none where that is no terminal."""
+    error = Console(stderr=True)
+    return iter(track(items, title, total, console=error, transient=True, disable=not error.is_terminal))

@@ -14,16 +14,13 @@ What is lost on the way is counted, and the exit code is 1 then. Files that are 
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
 from pathlib import Path
-
-from rich.progress import track
 
 from ...errors import DatasetError, MissingDataError
 from ...files import write_json
 from ..convert import FORMATS, Notes, Request, image_root, pictures, to_coco
 from ..datasets.coco_json import read_coco
-from .console import console
+from .console import console, progress
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,7 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     way.add_argument("--to", dest="target", choices=FORMATS, help="from COCO")
     parser.add_argument("--input", type=Path, metavar="DIR_OR_FILE", help="annotations, with --from")
     parser.add_argument("--json", type=Path, metavar="FILE", help="COCO data set, with --to")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="image folder, or one image")
+    images = "image folder; with --from also one image"
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help=images)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--class", dest="category", metavar="NAME", help="of formats without class names: cell")
     parser.add_argument("--skip-unannotated", action="store_true", help="leave images without annotations out")
@@ -75,10 +73,11 @@ def _from(args: Namespace, notes: Notes) -> str:
     if not args.input.exists():
         raise MissingDataError(f"{args.input}: there is no such file or folder")
     spec = FORMATS[args.source]
-    request = Request(args.input, args.images, args.category or "cell", args.skip_unannotated)
+    # One spelling of a folder, so that masks beside images are told from a folder of their own
+    request = Request(args.input.resolve(), args.images.resolve(), args.category or "cell", args.skip_unannotated)
     sources = spec.sources(request, notes)
     root = image_root(sources, request.image_folder, args.output)
-    coco = to_coco(_progress(sources, len(sources)), request.image_folder, root, spec.names(request), notes)
+    coco = to_coco(progress(sources, "converting"), request.image_folder, root, spec.names(request), notes)
     write_json(target, coco)
     pages = sum(source.page is not None for source in sources)
     told = f"; {pages} pages of stacks were written as single images" if pages else ""
@@ -96,11 +95,5 @@ def _to(args: Namespace, notes: Notes) -> str:
         notes.warnings[f"cells lose their label: {spec.title} can not hold it"] += sum(
             "label" in a for a in coco.annotations
         )
-    written = spec.write(_progress(images, count), args.output, coco.classes, notes)
+    written = spec.write(progress(images, "converting", count), args.output, coco.classes, notes)
     return f"{args.output}: {spec.title} of {written} images"
-
-
-def _progress(items: Iterable, count: int) -> Iterable:
-    """The items, with a bar on a terminal."""
-    hidden = not console.is_terminal
-    return track(items, "converting", total=count, console=console, transient=True, disable=hidden)

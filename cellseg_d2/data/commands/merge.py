@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 
+from ...errors import DatasetError
 from ...files import write_json
 from ..merge import Part, merge
 from .console import console
@@ -25,6 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write one JSON of several."""
+    for _, json, _ in args.part:
+        if Path(json).resolve() == args.output.resolve():
+            raise DatasetError(f"{args.output} is one of the data sets that are merged; give another --output")
     merged = merge([Part(kind, Path(json), Path(images)) for kind, json, images in args.part], args.output.parent)
     write_json(args.output, merged)
     counts = Counter(image.get("cell_type", "no cell type") for image in merged["images"])

@@ -30,8 +30,8 @@ from .stacks import open_stack
 
 __all__ = ["label_numbers", "label_sources", "mask_sources", "write_labels", "write_masks"]
 
-# A label image is written as uint32 at most
-LARGEST_LABEL = 2**32 - 1
+# Of those that label_files.read_labels takes
+LARGEST_LABEL = 2**24
 
 
 def label_sources(request: Request, notes: Notes) -> list[Source]:
@@ -147,7 +147,7 @@ def _label_image(picture: Picture, notes: Notes) -> np.ndarray:
     notes.warnings["cells are hidden below smaller ones and lost"] += int(np.count_nonzero((left == 0) & (lost > 0)))
     numbers = np.array([0, *label_numbers(picture.cells, notes)], dtype=np.int64)
     if numbers.max() > LARGEST_LABEL:
-        raise DatasetError(f"{picture.path}: label {numbers.max()} does not fit into 32 bits")
+        raise DatasetError(f"{picture.path}: label {numbers.max()} is too large for a label image, which goes to 2^24")
     dtype = np.uint16 if numbers.max() <= np.iinfo(np.uint16).max else np.uint32
     return numbers.astype(dtype)[indices]
 

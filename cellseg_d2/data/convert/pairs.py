@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import DatasetError, MissingDataError
-from ..datasets.mes import match_names
 from ..image_io import IMAGE_SUFFIXES
 from ..names import few, last_number, natural_order
 from .records import Notes, Request
@@ -63,19 +62,21 @@ def stem_without_mark(path: Path) -> str:
 
 
 def pair_files(
-    request: Request, files: Sequence[Path], notes: Notes, stem_of: Callable[[Path], str] = stem_without_mark
+    request: Request, files: Sequence[Path], notes: Notes, stem_of: Callable[[Path], str] = stem_without_mark,
+    by_number: bool = True,
 ) -> list[tuple[Path, Path]]:
     """Each image with its annotation file.
 
-    They have the same name but for the ending, or but for a mark (:data:`MARKS`), or share the last number in their
-    names as in :func:`~cellseg_d2.data.datasets.mes.match_names`. Sub-folders of both folders correspond, where
-    any do.
+    They have the same name but for the ending, or but for a mark (:data:`MARKS`). In a folder without a single such
+    pair they may share the last number in their names instead (``t21.tif`` and ``man_seg021.tif``), which a note tells.
+    Sub-folders of both folders correspond, where any do.
 
     Args:
         request: the folders.
         files: the annotation files.
         notes: counts images that are left out.
         stem_of: annotation file -> name of its image without ending, where no image has the file's own.
+        by_number: False where names alone count.
 
     Raises:
         DatasetError: images without annotations or annotations without an image, which are listed.
@@ -94,7 +95,7 @@ def pair_files(
     pairs = [
         pair
         for own_images, own_files in by_folder.values()
-        for pair in _pair_folder(own_images, own_files, request, notes, stem_of)
+        for pair in _pair_folder(own_images, own_files, request, notes, stem_of, by_number)
     ]
     if not pairs:
         raise DatasetError(f"{request.input}: no file has the name of an image in {request.images}")
@@ -102,43 +103,42 @@ def pair_files(
 
 
 def _pair_folder(
-    images: list[Path], files: list[Path], request: Request, notes: Notes, stem_of: Callable[[Path], str]
-) -> list[tuple[Path, Path]]:
+    images: list[Path], files: list[Path], request: Request, notes: Notes, stem_of: Callable[[Path], str],
+    by_number: bool,
+) -> list[tuple[Path, Path]]:  # fmt: skip
     """The pairs of one folder."""
     stems = {image.stem for image in images}
-    aliases = {
-        file: file.with_name((file.stem if file.stem in stems else stem_of(file)) + file.suffix) for file in files
-    }
-    taken = Counter(alias.stem for alias in aliases.values())
-    twice = [file for file, alias in aliases.items() if taken[alias.stem] > 1]
+    names = [file.stem if file.stem in stems else stem_of(file) for file in files]
+    twice = [file for file, name in zip(files, names) if names.count(name) > 1]
     if twice:
         raise DatasetError(f"{twice[0].parent}: several files belong to one image: {named(twice)}; keep one of them")
-    lonely = [file for file, alias in aliases.items() if alias.stem not in stems]
-    if request.skip_unannotated:
-        numbers = {last_number(file) for file in lonely} - {None}
-        kept = [image for image in images if image.stem in taken or last_number(image) in numbers]
-        notes.remarks["images without annotations, left out"] += len(images) - len(kept)
-        images, found = kept, {last_number(image) for image in kept if image.stem not in taken}
-        lonely = [file for file in lonely if last_number(file) not in found]
-    if lonely and (stems <= set(taken) or request.skip_unannotated):
+    file_of = dict(zip(names, files))
+    if by_number and not stems & file_of.keys():
+        file_of = _by_number(images, files, notes)
+    lonely = [file for file in files if file not in {file_of[stem] for stem in stems & file_of.keys()}]
+    if lonely:
         told = f"no image in {request.images} for {len(lonely)} files: {named(lonely)}"
         raise DatasetError(f"{lonely[0].parent}: {told}")
-    if images and not files:
-        raise DatasetError(_without(images, request))
-    back = {alias: file for file, alias in aliases.items()}
-    partners = [back[alias] for alias in match_names(images, list(back))] if images else []
-    over = [file for file in files if file not in set(partners)]
-    if over:
-        raise DatasetError(f"{over[0].parent}: no image in {request.images} for {len(over)} files: {named(over)}")
-    return list(zip(images, partners))
+    without = [image for image in images if image.stem not in file_of]
+    if without and not request.skip_unannotated:
+        told = f"nothing belongs to {len(without)} of {len(images)} images: {named(without)}"
+        raise DatasetError(f"{request.input}: {told}. Leave them out with --skip-unannotated")
+    notes.remarks["images without annotations, left out"] += len(without)
+    return [(image, file_of[image.stem]) for image in images if image.stem in file_of]
 
 
-def _without(images: Sequence[Path], request: Request) -> str:
-    """The message about images that have no annotations."""
-    return (
-        f"{request.input}: nothing belongs to {len(images)} images of {images[0].parent}: {named(images)}. "
-        "Leave them out with --skip-unannotated"
-    )
+def _by_number(images: Sequence[Path], files: Sequence[Path], notes: Notes) -> dict[str, Path]:
+    """The file of each image's name that alone has the last number in it."""
+    wanted, offered = (Counter(last_number(path) for path in paths) for paths in (images, files))
+    by_number = {last_number(file): file for file in files}
+    numbers = {image.stem: last_number(image) for image in images}
+    found = {
+        stem: by_number[number]
+        for stem, number in numbers.items()
+        if number is not None and wanted[number] == offered[number] == 1
+    }
+    notes.remarks["files were given to images by the last number in their names, as no names are alike"] += len(found)
+    return found
 
 
 def _image_of(file: Path, images: Sequence[Path], stem_of: Callable[[Path], str]) -> Path:

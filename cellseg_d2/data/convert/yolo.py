@@ -36,7 +36,7 @@ def yolo_sources(request: Request, notes: Notes) -> list[Source]:
             raise MissingDataError(f"{request.input} has no text file but {CLASSES}")
     own = Request(request.input, request.images, request.category, skip_unannotated=True)
     counts = Notes()
-    pairs = pair_files(own, files, counts)
+    pairs = pair_files(own, files, counts, by_number=False)
     sources = [Source(image, partial(_read, file, names)) for image, file in pairs]
     if request.skip_unannotated or request.input.is_file():
         notes.remarks.update(counts.remarks)
@@ -48,14 +48,15 @@ def yolo_sources(request: Request, notes: Notes) -> list[Source]:
 
 
 def class_names(request: Request) -> list[str]:
-    """The names of the classes 0, 1, ...: of classes.txt or a data set's YAML beside the text files or one folder up.
+    """The names of the classes 0, 1, ...: of classes.txt or a data set's YAML, beside the text files or up to two
+    folders up.
 
     Without such a file there is one class, that of the request.
     """
-    folder = request.input.parent if request.input.is_file() else request.input
-    for place in (folder, folder.resolve().parent):
+    folder = (request.input.parent if request.input.is_file() else request.input).resolve()
+    for place in (folder, folder.parent, folder.parent.parent):  # labels/train has data.yaml two folders up
         if (place / CLASSES).is_file():
-            lines = (place / CLASSES).read_text(encoding="utf-8").splitlines()
+            lines = (place / CLASSES).read_text(encoding="utf-8-sig").splitlines()
             return _checked([line.strip() for line in lines if line.strip()], place / CLASSES)
         for file in sorted([*place.glob("*.yaml"), *place.glob("*.yml")]):
             names = _yaml_names(file)
@@ -132,7 +133,7 @@ def _coordinate(share: float, side: int) -> float:
 def _yaml_names(file: Path) -> list[str]:
     """The ``names`` in a data set's YAML, a list or by index; empty where it has none."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: not a readable YAML file ({error})") from None
     names = content.get("names") if isinstance(content, dict) else None

@@ -14,6 +14,7 @@ from pycocotools import mask as mask_util
 
 from ...errors import DatasetError
 from ...files import read_json
+from ..rle import parse_runs
 
 __all__ = [
     "Categories",
@@ -217,6 +218,11 @@ def clean_annotation(path: Path, source: dict, record: dict, left_out: Counter) 
         segmentation = _compressed(path, source["id"], segmentation, size)
     else:
         polygons = segmentation or []
+        if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
+            raise DatasetError(
+                f"{path}: the outline of annotation {source['id']!r} is neither a list of polygons, which are lists "
+                "themselves, nor run lengths"
+            )
         segmentation = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
         left_out["polygons"] += len(polygons) - len(segmentation)
         if not all(map(_is_finite, segmentation)):
@@ -225,7 +231,7 @@ def clean_annotation(path: Path, source: dict, record: dict, left_out: Counter) 
         left_out["annotations"] += 1
         return None
     annotation = {
-        "id": source["id"], "iscrowd": int(source.get("iscrowd", 0)), "segmentation": segmentation,
+        "id": source["id"], "iscrowd": int(source.get("iscrowd") or 0), "segmentation": segmentation,
         "bbox": source.get("bbox"), "bbox_mode": BoxMode.XYWH_ABS, "area": source.get("area"),
     }  # fmt: skip
     if annotation["bbox"] is None or annotation["area"] is None:
@@ -248,20 +254,9 @@ def _is_finite(polygon: list[float]) -> bool:
 
 def _compressed(path: Path, annotation_id: object, rle: dict, size: list[int]) -> dict | None:
     """Compressed COCO RLE (counts as str) of compressed or plain run lengths; None for an empty mask."""
-    if "counts" not in rle or list(rle.get("size", ())) != size:
-        raise DatasetError(
-            f"{path}: the run lengths of annotation {annotation_id!r} need 'counts' and the size of their image, "
-            f"{size} (height, width), but have size {rle.get('size')!r}"
-        )
-    counts = rle["counts"]
-    if isinstance(counts, list):
-        if sum(counts) != size[0] * size[1]:
-            raise DatasetError(
-                f"{path}: the run lengths of annotation {annotation_id!r} add up to {sum(counts)} pixels, "
-                f"the image has {size[0] * size[1]}"
-            )
-        counts = mask_util.frPyObjects({"size": size, "counts": counts}, *size)["counts"].decode("ascii")
-    compressed = {"size": size, "counts": counts}
+    compressed, problem = parse_runs(rle, size)
+    if compressed is None:
+        raise DatasetError(f"{path}: the run lengths of annotation {annotation_id!r} cannot be used: {problem}")
     return compressed if mask_util.area(compressed) else None
 
 

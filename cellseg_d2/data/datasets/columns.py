@@ -80,6 +80,7 @@ class AnnotationIndex:
         Raises:
             DatasetError: the JSON was changed since it was opened, or is damaged there.
         """
+        self._require_unchanged()
         texts = [self.read(start, start + length) for start, length in rows[["start", "length"]].tolist()]
         try:
             return msgspec.json.decode(b"[" + b",".join(texts) + b"]")
@@ -100,6 +101,10 @@ class AnnotationIndex:
         """Open the JSON, which stays the same one for this process even where another one takes its name."""
         self._descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
+        self._require_unchanged()
+
+    def _require_unchanged(self) -> None:
+        """Else annotations would be read at places that are no longer theirs."""
         now = Stamp.of(self._descriptor)
         if (now.size, now.modified) != (self.stamp.size, self.stamp.modified):
             raise DatasetError(f"{self.path} was changed since it was first opened; start again")

@@ -178,9 +178,13 @@ def _places(path: Path) -> list[Path]:
     """Where the cache of a JSON may be: beside it, or in the user's cache folder."""
     path = Path(os.path.abspath(path))
     unique = blake2b(os.fsencode(path), digest_size=8).hexdigest()
-    return [path.with_name(path.name + _SUFFIX), _user_folder() / f"{path.name}.{unique}{_SUFFIX}"]
+    own = _user_folder()
+    return [path.with_name(path.name + _SUFFIX), *([own / f"{path.name}.{unique}{_SUFFIX}"] if own else [])]
 
 
-def _user_folder() -> Path:
-    """The user's folder for caches of this package."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cellseg_d2"
+def _user_folder() -> Path | None:
+    """The user's folder for caches of this package; None for a user without a home, as containers have."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cellseg_d2"
+    except RuntimeError:
+        return None
