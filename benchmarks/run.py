@@ -10,6 +10,7 @@ import frame
 import numpy as np
 import pycocotools.mask as mask_util
 import scoring
+import startup
 import torch
 import torch.nn.functional as F
 from detectron2.data import detection_utils
@@ -84,6 +85,8 @@ def main() -> None:
     Console().print(table)
     with tempfile.TemporaryDirectory() as folder:
         scoring.run(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        Console().print(startup.run(Path(folder)))
 
 
 if __name__ == "__main__":
