@@ -77,7 +77,7 @@ def steps(truth: Path, results: Path, task: str) -> dict[str, tuple[float, float
 
     def done(step: str) -> None:
         nonlocal before
-        table[step], before = (time.process_time() - before, _peak()), time.process_time()
+        table[step], before = (time.process_time() - before, peak_memory()), time.process_time()
 
     done("start and imports of this script")
     from cellseg_d2.evaluation import bootstrap, evaluate, reading
@@ -100,7 +100,7 @@ def steps(truth: Path, results: Path, task: str) -> dict[str, tuple[float, float
     return table
 
 
-def _peak() -> float:
+def peak_memory() -> float:
     """MB that this process has held at most; not ru_maxrss, which a process takes over from the one that starts it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
@@ -114,9 +114,9 @@ def work(method: str, task: str, files: Files, tiny: Files, output: Path) -> Non
     function: Callable[..., np.ndarray] = {"ours": ours, "pycocotools": pycocotools, "faster": faster}[method]
     with contextlib.redirect_stdout(None):
         function(*tiny, task)
-        start, memory = time.process_time(), _peak()
+        start, memory = time.process_time(), peak_memory()
         np.save(output, function(*files, task))
-    total, peak = time.process_time(), _peak()
+    total, peak = time.process_time(), peak_memory()
     print(json.dumps({"total": total, "alone": total - start, "peak": peak, "above": peak - memory}))
 
 

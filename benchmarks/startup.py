@@ -7,7 +7,6 @@ its loaders; each in a process of its own, without the start of Python and impor
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 from scenes import write_scenes
+from scoring import peak_memory
 
 IMAGES = {False: 400, True: 3390}  # of 295 cells each; with --full a million
 KINDS = ("cellseg_d2, first time", "cellseg_d2, second time", "Detectron2")
@@ -57,11 +57,11 @@ def work(kind: str, truth: Path) -> None:
     """Measure one kind in this process."""
     import cellseg_d2.data.loader  # noqa: F401  (imports all that either needs)
 
-    before = _peak()
+    before = peak_memory()
     cpu, wall = time.process_time(), time.perf_counter()
     count = (detectron2 if kind == KINDS[-1] else ours)(truth)
     spent = time.process_time() - cpu, time.perf_counter() - wall
-    print(json.dumps({"images": count, "cpu": spent[0], "wall": spent[1], "peak": _peak(), "imports": before}))
+    print(json.dumps({"images": count, "cpu": spent[0], "wall": spent[1], "peak": peak_memory(), "imports": before}))
 
 
 def run(folder: Path, full: bool = False) -> Table:
@@ -80,11 +80,6 @@ def run(folder: Path, full: bool = False) -> Table:
         numbers = f"{row['cpu']:.3f}", f"{row['wall']:.2f}", f"{row['peak']:.0f}", f"{row['imports']:.0f}"
         table.add_row(kind, *numbers, f"{ratio:.1f}")
     return table
-
-
-def _peak() -> float:
-    """The most memory that this process had, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
