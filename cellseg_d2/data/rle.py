@@ -6,8 +6,16 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
-__all__ = ["decode_columns", "edge_contours", "outline_corners", "paint_columns", "parse_runs"]
+__all__ = ["as_rle", "decode_columns", "edge_contours", "outline_corners", "paint_columns", "parse_runs"]
 __all__ += ["rle_to_polygons", "run_lengths"]
+
+
+def as_rle(segmentation: list[list[float]] | dict, height: int, width: int) -> dict:
+    """Compressed COCO run lengths of polygons (their union, as pycocotools fills them) or of run lengths."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    rle = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
 def run_lengths(counts: str | bytes) -> np.ndarray:

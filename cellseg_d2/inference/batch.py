@@ -13,7 +13,7 @@ from skimage.segmentation import find_boundaries
 from ..data.image_io import IMAGE_SUFFIXES, read_image
 from ..errors import DatasetError, MissingDataError
 from ..evaluation.figures import probability_overlay
-from ..files import atomic_write, read_json, write_json
+from ..files import atomic_write, read_json, sha256, write_json
 from .label_writers import write_coco, write_labels, write_probability
 from .semantic import CellPrediction, SemanticPredictor
 
@@ -114,7 +114,7 @@ def predict_images(
 
     Raises:
         DatasetError: at once, before anything is written: ``output`` has files that no earlier run has written, that
-            are to be predicted, or that are results of other images.
+            are to be predicted, that were changed since, or that are results of other images.
         ValueError: at once: the cell type is none of an ensemble's.
         OSError: an output cannot be written.
     """
@@ -178,6 +178,11 @@ def _earlier_images(output: Path) -> list[dict[str, Any]]:
     images = content.get("images", []) if isinstance(content, dict) else None
     if not isinstance(images, list) or not all(isinstance(i, dict) and {"file", "name"} <= i.keys() for i in images):
         raise DatasetError(f"{output / SUMMARY} was not written by predict.py: choose another output folder")
+    if images and sha256(output / CELLS) != content.get(CELLS, {}).get("sha256"):
+        raise DatasetError(
+            f"{output / CELLS} is not the one that {SUMMARY} tells of, has it been corrected by hand? It would be "
+            "replaced: choose another output folder"
+        )
     return images
 
 
@@ -213,7 +218,7 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
     """
     before = _not_reached(output, {outcome.name for outcome in outcomes})
     used = [outcome for outcome in outcomes if not outcome.error]
-    names = Counter(outcome.path.name for outcome in used)
+    names = Counter(outcome.path.name for outcome in used) + Counter(Path(b[0]["file_name"]).name for b in before)
     images, results = [], []
     for number, outcome in enumerate(used, start=1):
         path = outcome.path
@@ -224,7 +229,7 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
     for number, (entry, cells, _) in enumerate(before, start=len(images) + 1):
         images.append({**entry, "id": number})
         results += [{**cell, "image_id": number} for cell in cells]
-    write_coco(output / CELLS, images, results)
+    digest = sha256(write_coco(output / CELLS, images, results))
     file = {o.path: str(o.path.resolve()) for o in outcomes}
     done = [
         {"file": file[o.path], "name": o.name, "cells": len(o.cells), "seconds": o.seconds, "steps": dict(o.steps)}
@@ -232,4 +237,5 @@ def write_summary(output: Path, outcomes: Sequence[Outcome], run: Mapping[str, A
     ]
     done += [{**entry, "earlier_run": True} for _, _, entry in before]
     failures = [{"file": file[o.path], "error": o.error} for o in outcomes if o.error]
-    write_json(output / SUMMARY, {**run, "images": done, "failures": failures}, indent=1)
+    content = {**run, CELLS: {"sha256": digest}, "images": done, "failures": failures}
+    write_json(output / SUMMARY, content, indent=1)

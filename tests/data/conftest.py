@@ -9,7 +9,6 @@ import pytest
 import tifffile
 import torch
 from detectron2.config import CfgNode, get_cfg
-from PIL import Image
 
 from cellseg_d2 import add_cellseg_config
 
@@ -70,12 +69,3 @@ def cfg() -> CfgNode:
     config.INPUT.RANDOM_FLIP = "none"
     config.DATALOADER.NUM_WORKERS = 0
     return config
-
-
-@pytest.fixture
-def images(tmp_path) -> Path:
-    """images/ with a.png and b.png, black, of 60 x 40."""
-    (tmp_path / "images").mkdir()
-    for name in "ab":
-        Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "images" / f"{name}.png")
-    return tmp_path / "images"

@@ -206,6 +206,9 @@ def test_what_an_earlier_run_found_stays_where_a_later_one_breaks_off(work, call
     run = json.loads((tmp_path / "run.json").read_text())
     marks = [(image["name"], image.get("earlier_run", False)) for image in run["images"]]
     assert marks == [("t2", False), ("t1", True)]
+    (tmp_path / "cells.json").write_text(json.dumps(after, indent=2))
+    status, said = call(work / "one", *options)
+    assert status == 2 and "corrected by hand" in said and json.loads((tmp_path / "cells.json").read_text()) == after
     (tmp_path / "run.json").write_text("[]")
     status, said = call(work / "one", *options)
     assert status == 2 and "run.json was not written by predict.py" in said

@@ -1,7 +1,7 @@
 """Get LIVECell from its authors' server.
 
-What breaks off is gone on with by the next call, what is there is checked and left. The images take 1.3 GB (twice
-that while they are unpacked), all annotations together 2.1 GB.
+What breaks off is gone on with by the next call, what is there is checked and left. While the images are unpacked they
+take twice their space.
 
     tools/dataset.py download --output datasets
     tools/dataset.py download --output datasets --part annotations --splits val test

@@ -8,7 +8,7 @@ from pycocotools import mask as mask_util
 
 from ...errors import DatasetError, MissingDataError
 from ..datasets.coco_json import CocoFile, to_dataset_dicts
-from .outline import as_rle
+from ..rle import as_rle
 from .output import place_of
 from .records import Cell, Notes, Picture
 from .stacks import frame_size

@@ -17,8 +17,9 @@ from pycocotools import mask as mask_util
 from ...crops import encode_crop
 from ...errors import DatasetError
 from ...files import read_json
+from ..rle import as_rle
 from .labels import label_numbers
-from .outline import as_rle, polygons
+from .outline import polygons
 from .output import write_each
 from .pairs import list_files, pair_files
 from .records import Cell, Notes, Picture, Request, Source

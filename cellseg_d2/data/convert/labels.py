@@ -22,7 +22,7 @@ from ..label_files import (
     read_labels,
 )
 from ..label_maps import rasterise
-from .outline import as_rle
+from ..rle import as_rle
 from .output import tiff_bytes, write_each
 from .pairs import list_files, pair_files, stem_without_mark
 from .records import Cell, Notes, Picture, Request, Source

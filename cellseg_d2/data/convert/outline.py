@@ -6,21 +6,12 @@ Both pycocotools and the rule "a pixel belongs to the polygon that holds its cen
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_util
 from scipy.spatial import cKDTree
 
 from ...crops import encode_crop
-from ..rle import decode_columns, edge_contours
+from ..rle import as_rle, decode_columns, edge_contours
 
-__all__ = ["as_rle", "ellipse", "keyhole", "one_polygon", "polygons", "rings"]
-
-
-def as_rle(segmentation: list[list[float]] | dict, height: int, width: int) -> dict:
-    """Compressed COCO run lengths of polygons (their union, as pycocotools fills them) or of run lengths."""
-    if isinstance(segmentation, dict):
-        return segmentation
-    rle = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+__all__ = ["ellipse", "keyhole", "one_polygon", "polygons", "rings"]
 
 
 def rings(rle: dict) -> list[list[np.ndarray]]:

@@ -11,8 +11,9 @@ import roifile
 
 from ...errors import DatasetError
 from ..label_files import ROI_SUFFIXES, read_rois
+from ..rle import as_rle
 from .labels import label_numbers
-from .outline import as_rle, rings
+from .outline import rings
 from .output import write_each
 from .pairs import list_files, pair_files
 from .records import Cell, Notes, Picture, Request, Source

@@ -7,7 +7,7 @@ from pathlib import Path
 from pycocotools import mask as mask_util
 
 from ...errors import DatasetError
-from .outline import as_rle
+from ..rle import as_rle
 from .output import tiff_bytes, write_once
 from .records import Cell, Notes, Source
 from .stacks import frame_size, open_stack, page_name

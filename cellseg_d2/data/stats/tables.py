@@ -12,12 +12,12 @@ from pycocotools import mask as mask_util
 
 from ...errors import DatasetError, MissingDataError
 from ..check.images import ImageFolder
-from ..convert.outline import as_rle
 from ..datasets.coco_json import CocoFile
 from ..datasets.columns import IndexedCoco
 from ..datasets.records import dataset_dicts
 from ..image_io import CorruptImageError, read_grey
 from ..livecell_names import parse_name
+from ..rle import as_rle
 from .cells import CELL_COLUMNS, IMAGE_COLUMNS, Measures, measure_image
 
 __all__ = ["GROUPS", "Tables", "cell_table", "image_table", "measure"]

@@ -9,27 +9,7 @@ from cellseg_d2.data.download import Transfer, collect, transfer
 from cellseg_d2.data.download.collect import read_manifest
 from cellseg_d2.errors import DatasetError
 
-from .download_cases import CONTENT, serve
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serve({"a.json": CONTENT}) as running:
-        yield running
-
-
-@pytest.fixture
-def lines():
-    return []
-
-
-@pytest.fixture
-def get(server, tmp_path, lines):
-    def get(*files, **more):
-        return collect(server.url, tmp_path, files or ["a.json"], Transfer(lines.append, tries=3, pause=0), **more)
-
-    return get
+from .download_cases import CONTENT
 
 
 def test_a_file_comes_is_noted_and_is_not_asked_for_again(server, get, tmp_path):

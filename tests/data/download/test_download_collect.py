@@ -7,32 +7,11 @@ from argparse import ArgumentParser
 import pytest
 
 from cellseg_d2.data.commands import download
-from cellseg_d2.data.download import Transfer, collect
 from cellseg_d2.errors import DatasetError
 
-from .download_cases import CONTENT, serve, zipped
+from .download_cases import CONTENT, zipped
 
 VAL = "annotations/LIVECell/livecell_coco_val.json"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serve({"a.json": CONTENT}) as running:
-        yield running
-
-
-@pytest.fixture
-def lines():
-    return []
-
-
-@pytest.fixture
-def get(server, tmp_path, lines):
-    def get(*files, **more):
-        return collect(server.url, tmp_path, files or ["a.json"], Transfer(lines.append, tries=3, pause=0), **more)
-
-    return get
 
 
 def test_files_that_were_there_before(server, get, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 from cellseg_d2.data.commands import convert
-from cellseg_d2.data.convert.outline import as_rle
+from cellseg_d2.data.rle import as_rle
 
 HEIGHT, WIDTH = 40, 60
 SQUARE = [[2, 3], [12, 3], [12, 9], [2, 9]]  # 10 x 6 pixels
