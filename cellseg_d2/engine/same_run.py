@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 from ..data import datasets
 from ..data.label_maps import rasterise
+from ..data.names import few
 from ..files import read_json, sha256, write_json
 from .errors import ConfigError
 from .setup import load_config
@@ -41,8 +42,8 @@ def require_same_run(cfg: CfgNode) -> None:
             f"{output} has checkpoints, but no {' and no '.join(lacking)} to say what they were trained with: {remedy}"
         )
     old, new = (_values(each) for each in (load_config(str(output / "config.yaml")), cfg))
-    if other := [key for key in KEYS if old[key] != new[key]]:
-        raise ConfigError(f"{output} has a run with other {', '.join(other)} (its config.yaml tells): {remedy}")
+    if other := [name for key in KEYS for name in _differing(old[key], new[key], key)]:
+        raise ConfigError(f"{output} has a run with other {few(other)} (its config.yaml tells): {remedy}")
     before = read_json(output / DATA)
     if changed := [place for name, files in data.items() for place in _changed(before.get(name, {}), files)]:
         raise ConfigError(
@@ -56,6 +57,14 @@ def _values(cfg: CfgNode) -> dict[str, Any]:
     values = yaml.safe_load(cfg.dump())
     del values["MODEL"]["DEVICE"]
     return values
+
+
+def _differing(old: Any, new: Any, name: str) -> list[str]:
+    """The keys below ``name`` whose values are not the same."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [found for key in keys for found in _differing(old.get(key), new.get(key), f"{name}.{key}")]
+    return [] if old == new else [name]
 
 
 def _digests(name: str) -> dict[str, str]:
