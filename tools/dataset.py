@@ -8,7 +8,7 @@ import argparse
 import sys
 import traceback
 
-from cellseg_d2.data.commands import add_commands
+from cellseg_d2.commands import add_commands
 
 
 def main() -> int:

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from pycocotools import mask as mask_util
 
+from cellseg_d2.commands import check
 from cellseg_d2.data.check import KINDS, fix, survey
-from cellseg_d2.data.commands import check
 from cellseg_d2.data.datasets.coco_json import read_coco, to_dataset_dicts
 from cellseg_d2.errors import DatasetError, MissingDataError
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellseg_d2.data.commands import split
+from cellseg_d2.commands import split
 from cellseg_d2.data.datasets import roots
 from cellseg_d2.data.split import group_alike, group_by_key, nearest_count, split_by_group
 from cellseg_d2.errors import DatasetError

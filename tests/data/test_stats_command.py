@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.commands import stats as command
+from cellseg_d2.commands import stats as command
 from cellseg_d2.data.datasets import DatasetError, MissingDataError, roots
 from cellseg_d2.data.datasets.columns import open_coco
 from cellseg_d2.data.stats import cell_table, group_column, image_table, measure, summarise

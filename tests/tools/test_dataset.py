@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cellseg_d2.data.commands import COMMANDS
+from cellseg_d2.commands import COMMANDS
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
 
@@ -86,6 +86,6 @@ def test_a_fix_that_would_keep_nothing_is_refused(call, data, capsys):
 
 
 def test_a_fault_of_the_program_is_no_finding(call, data, monkeypatch, capsys):
-    monkeypatch.setattr("cellseg_d2.data.commands.check.survey", lambda *args: 1 / 0)
+    monkeypatch.setattr("cellseg_d2.commands.check.survey", lambda *args: 1 / 0)
     assert call("check", "--json", data / "all.json", "--images", data) == 2
     assert "ZeroDivisionError" in capsys.readouterr().err

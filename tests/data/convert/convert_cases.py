@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 import numpy as np
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.commands import convert
+from cellseg_d2.commands import convert
 from cellseg_d2.data.rle import as_rle
 
 HEIGHT, WIDTH = 40, 60

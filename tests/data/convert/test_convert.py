@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 from skimage.draw import polygon as fill_centres
 
-from cellseg_d2.data.commands import convert
+from cellseg_d2.commands import convert
 from cellseg_d2.data.convert import FORMATS
 from cellseg_d2.data.convert.outline import ellipse, one_polygon, polygons, rings
 from cellseg_d2.data.datasets import load, register_coco, roots

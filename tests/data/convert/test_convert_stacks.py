@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellseg_d2.data.commands import convert
+from cellseg_d2.commands import convert
 from cellseg_d2.data.image_io import read_raw
 from cellseg_d2.data.label_files import read_labels
 

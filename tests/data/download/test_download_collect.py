@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 
 import pytest
 
-from cellseg_d2.data.commands import download
+from cellseg_d2.commands import download
 from cellseg_d2.errors import DatasetError
 
 from .download_cases import CONTENT, zipped

@@ -16,10 +16,10 @@ What is lost on the way is counted, and the exit code is 1 then. Files that are 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ...errors import DatasetError, MissingDataError
-from ...files import write_json
-from ..convert import FORMATS, Notes, Request, image_root, pictures, to_coco
-from ..datasets.coco_json import read_coco
+from ..data.convert import FORMATS, Notes, Request, image_root, pictures, to_coco
+from ..data.datasets.coco_json import read_coco
+from ..errors import DatasetError, MissingDataError
+from ..files import write_json
 from .console import console, progress
 
 __all__ = ["add_arguments", "run"]

@@ -20,10 +20,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ...errors import DatasetError
-from ..datasets.livecell import SPLITS
-from ..download import BASE_URL, LICENCE, Transfer, collect, read_hashes, wanted_files
-from ..download.livecell import MORE, PARTS
+from ..data.datasets.livecell import SPLITS
+from ..data.download import BASE_URL, LICENCE, Transfer, collect, read_hashes, wanted_files
+from ..data.download.livecell import MORE, PARTS
+from ..errors import DatasetError
 from .console import console
 
 __all__ = ["add_arguments", "run"]

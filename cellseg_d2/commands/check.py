@@ -13,9 +13,9 @@ never changes the input. --output also gets a picture of up to 12 examples of ea
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ...errors import DatasetError
-from ...files import finite_or_none, write_json
-from ..check import KINDS, Survey, fix, survey, write_sheets
+from ..data.check import KINDS, Survey, fix, survey, write_sheets
+from ..errors import DatasetError
+from ..files import finite_or_none, write_json
 from .console import console, progress
 
 __all__ = ["add_arguments", "run"]

@@ -18,10 +18,10 @@ import pandas as pd
 from rich.box import SIMPLE
 from rich.table import Table
 
-from ...errors import DatasetError
-from ...files import atomic_write, finite_or_none, write_json
-from ..datasets.columns import open_coco
-from ..stats import GROUPS, Tables, group_column, measure, summarise, write_figure
+from ..data.datasets.columns import open_coco
+from ..data.stats import GROUPS, Tables, group_column, measure, summarise, write_figure
+from ..errors import DatasetError
+from ..files import atomic_write, finite_or_none, write_json
 from .console import console, progress
 
 __all__ = ["add_arguments", "run"]

@@ -9,9 +9,9 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 
-from ...errors import DatasetError
-from ...files import write_json
-from ..merge import Part, merge
+from ..data.merge import Part, merge
+from ..errors import DatasetError
+from ..files import write_json
 from .console import console
 
 __all__ = ["add_arguments", "run"]

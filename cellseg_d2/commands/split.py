@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DatasetError
-from ...files import read_json, write_json
-from ..datasets.coco_json import read_coco
-from ..names import few
-from ..split import NAME_KEYS, group_alike, group_by_key, nearest_count, provenance, select, split_by_group
+from ..data.datasets.coco_json import read_coco
+from ..data.names import few
+from ..data.split import NAME_KEYS, group_alike, group_by_key, nearest_count, provenance, select, split_by_group
+from ..errors import DatasetError
+from ..files import read_json, write_json
 from .console import console
 
 __all__ = ["add_arguments", "amount", "run"]
