@@ -1,19 +1,18 @@
 """The image files of a data set: are they there, whole, of the right size, and each there once?"""
 
 import hashlib
-import os
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ...errors import MissingDataError
+from ..image_folder import ImageFolder
 from ..image_io import CorruptImageError, read_raw, to_grey
 from .findings import Findings
 from .tables import Tables, image_size
 
-__all__ = ["Facts", "ImageFolder", "check_images"]
+__all__ = ["FactFolder", "Facts", "check_images"]
 
 SIDE = 32  # of the thumbnails that images of one name are compared by
 
@@ -37,31 +36,8 @@ class Facts:
     damage: str = ""
 
 
-class ImageFolder:
-    """A folder of images that a JSON's file names are relative to.
-
-    A file that is not where its name says is found by its base name where only one file below the folder has it.
-
-    Raises:
-        MissingDataError: there is no such folder.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise MissingDataError(f"{folder}: there is no such image folder")
-        self._below: dict[str, list[Path]] = {}
-        for parent, _, names in os.walk(folder):
-            for name in names:
-                self._below.setdefault(name, []).append(Path(parent, name))
-
-    def locate(self, name: str) -> Path | None:
-        """The file of an image, or None."""
-        path = self.folder / name
-        if path.is_file():
-            return path
-        others = self._below.get(PurePath(name.replace("\\", "/")).name, [])
-        return others[0] if len(others) == 1 else None
+class FactFolder(ImageFolder):
+    """A folder of images that says what each of its files is."""
 
     def read(self, name: str) -> tuple[Facts, np.ndarray | None]:
         """What a file is, and its H x W values; None where it cannot be read."""

@@ -8,7 +8,7 @@ from typing import Any
 from .counts import check_counts, group_images
 from .detail import Detail, measure_detail
 from .findings import Findings
-from .images import Facts, ImageFolder, check_images
+from .images import FactFolder, Facts, check_images
 from .leakage import check_leakage
 from .measures import area_differs, box_differs, check_sizes
 from .outlines import Outline, read_outlines
@@ -46,10 +46,10 @@ def survey(
         MissingDataError: a file or folder is not there.
         DatasetError: a file is not JSON, or without tables of images and annotations.
     """
-    tables, folder, findings, other = read_tables(json_file), ImageFolder(images), Findings(), None
+    tables, folder, findings, other = read_tables(json_file), FactFolder(images), Findings(), None
     check_tables(tables, findings)
     if against is not None:
-        other, other_folder = read_tables(against), ImageFolder(against_images or images)
+        other, other_folder = read_tables(against), FactFolder(against_images or images)
         check_tables(other, Findings())
     facts: dict[int, Facts] = {}
     details: dict[int, Detail] = {}

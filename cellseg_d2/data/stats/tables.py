@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as mask_util
 
-from ...errors import DatasetError, MissingDataError
-from ..check.images import ImageFolder
+from ...errors import DatasetError
 from ..datasets.coco_json import CocoFile
 from ..datasets.columns import IndexedCoco
 from ..datasets.records import dataset_dicts
+from ..image_folder import image_places
 from ..image_io import CorruptImageError, read_grey
 from ..livecell_names import parse_name
 from ..rle import as_rle
@@ -59,7 +59,7 @@ def measure(coco: CocoFile | IndexedCoco, images: str | Path, track: Track = ite
         MissingDataError: no such folder, or images that are not in it (counted).
         DatasetError: an image that is damaged or of another size than the JSON says, or a JSON without any image.
     """
-    places = _places(coco, images)
+    places = image_places(coco, images)
     records, left_out = dataset_dicts(coco, places.get)
     image_rows, image_names, cell_parts, empty = [], [], [], 0
     for index in track(range(len(records))):
@@ -88,24 +88,6 @@ def cell_table(coco: CocoFile | IndexedCoco, images: str | Path) -> pd.DataFrame
 def image_table(coco: CocoFile | IndexedCoco, images: str | Path) -> pd.DataFrame:
     """A row an image; see :class:`Tables` and, for arguments and errors, :func:`measure`, which gives both tables."""
     return measure(coco, images).images
-
-
-def _places(coco: CocoFile | IndexedCoco, images: str | Path) -> dict[str, str]:
-    """``file_name`` in the JSON -> path of the image."""
-    if not coco.images:
-        raise DatasetError(f"{coco.path}: the table 'images' is empty; there is nothing to measure")
-    names = [image["file_name"] for image in coco.images]
-    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
-    if wrong is not None:
-        raise DatasetError(f"{coco.path}: an image has the file_name {wrong!r}, which is not the name of a file")
-    folder = ImageFolder(images)
-    found = {name: folder.locate(name) for name in names}
-    gone = [name for name in names if found[name] is None]
-    if gone:
-        raise MissingDataError(
-            f"{len(gone)} of {len(names)} images of {coco.path} are not below {images}, first {gone[0]}"
-        )
-    return {name: str(place) for name, place in found.items()}
 
 
 def _measure_record(record: dict) -> tuple[Measures, list[dict], int]:

@@ -1,0 +1,45 @@
+"""Cut all cells of a data set out, into one file that synthesis draws from.
+
+The file has every cell with its halo and without its background, the empty background of every image, and what was
+measured of both. It is mapped, so that millions of cells need no memory. "extend" makes it by itself; training with
+INPUT.EXTENSION takes it by its name.
+
+    tools/dataset.py bank --json train.json --images images/ --output cells.bank --workers 2
+
+Cells that touch the border of their image, that others cover by more than a tenth, or whose size or contrast is far
+from all others' are in the file, but are not used.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..data.datasets.columns import open_coco
+from ..data.synthesis.bank_build import build_bank
+from ..errors import DatasetError
+from .console import console, progress
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="COCO JSON")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="image folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the bank")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
+
+
+def run(args: Namespace) -> int:
+    """Make the bank and say what is in it."""
+    if args.workers < 1:
+        raise DatasetError(f"--workers {args.workers}: give 1 or more")
+    total = len(open_coco(args.json).images)
+    bank = build_bank(args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total))
+    shown = sum(image.background >= 0 for image in bank.images)
+    console.print(
+        f"{args.output}: {int(bank.cells['usable'].sum())} of {len(bank.cells)} cells can be used, "
+        f"{shown} of {len(bank.images)} images show empty background"
+    )
+    for reason, count in bank.info["left_out"].items():
+        console.print(f"  {count} {reason}")
+    return 0

@@ -1,0 +1,188 @@
+"""Cells cut out of an image: their grey values above the background, with the halo around them and a soft edge."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+__all__ = ["FAR", "MARGIN", "Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
+
+MARGIN = 12  # pixels around a cell that are cut out with it: its halo, which fades to nothing at the end
+FAR = 24  # pixels; neighbours farther away are none
+CROWD = 3.0
+_TAPER = 5.0  # pixels over which the halo fades
+_TOUCH = 3.0  # pixels between the centres of border pixels of cells that touch
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """One cell without its surroundings.
+
+    Attributes:
+        top, left: place of the patch's first pixel in the image; it may lie outside.
+        delta: h x w float32, grey values above the background. Outside of the cell smoothed, filled with the usual halo
+            where neighbours were, and fading to 0.
+        distance: h x w int8, quarters of a pixel to the outline, positive inside.
+        area: pixels of the cell.
+        gap: pixels to the nearest other cell, at most ``FAR``; 0 where they overlap.
+        contact: share of the outline that other cells touch.
+        crowding: other cells with their middle in a square of ``CROWD`` median diameters to each side, as many as
+            there would be if the image did not end.
+        overlapped: share of the cell that other cells claim, too.
+        solidity: area over that of the convex hull.
+        at_border: the cell touches the frame of the image.
+        contrast: mean of ``delta`` inside.
+    """
+
+    top: int
+    left: int
+    delta: np.ndarray
+    distance: np.ndarray
+    area: int
+    gap: float
+    contact: float
+    crowding: float
+    overlapped: float
+    solidity: float
+    at_border: bool
+    contrast: float
+
+
+def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:
+    """H x W bool, pixels at least ``halo`` pixels away from all cells (``covered``, H x W bool)."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * halo + 1, 2 * halo + 1))
+    return cv2.dilate(covered.astype(np.uint8), kernel) == 0
+
+
+def signed_distance(mask: np.ndarray) -> np.ndarray:
+    """h x w float32, pixels from each pixel's centre to the outline of a mask (h x w bool), positive inside."""
+    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.where(mask, inside - 0.5, 0.5 - outside)
+
+
+def cut_out(image: np.ndarray, masks: Sequence[tuple[np.ndarray, int, int]], smooth: np.ndarray) -> Iterator[Cutout]:
+    """All cells of an image.
+
+    Args:
+        image: H x W grey values.
+        masks: of each cell its tight mask (bool) and the row and column of its first pixel.
+        smooth: H x W float32, the image's background.
+
+    Yields:
+        One cutout a mask, in their order.
+    """
+    pad = MARGIN + FAR
+    counts = np.zeros(np.add(image.shape, 2 * pad), np.uint16)
+    for mask, top, left in masks:
+        counts[_window(mask, top, left, pad, 0)] += mask
+    delta = cv2.copyMakeBorder(image.astype(np.float32) - smooth, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    known = np.zeros(counts.shape, bool)
+    known[pad:-pad, pad:-pad] = True
+    patches = [_Patch.of(mask, top, left, counts, pad) for mask, top, left in masks]
+    usual = _usual_halo(delta, known, patches)
+    crowding = _crowding(masks, image.shape)
+    for patch, crowd in zip(patches, crowding.tolist(), strict=True):
+        yield patch.cutout(delta[patch.window], known[patch.window], usual, crowd)
+
+
+def crowd_reach(areas: np.ndarray) -> float:
+    """Half the side in pixels of the square in which neighbours are counted, for cells of these areas."""
+    return CROWD * float(np.sqrt(np.median(areas)))
+
+
+def _crowding(masks: Sequence[tuple[np.ndarray, int, int]], shape: tuple[int, int]) -> np.ndarray:
+    """(N,) neighbours of each cell; see :class:`Cutout`."""
+    if not masks:
+        return np.zeros(0)
+    middles = np.array([(top + mask.shape[0] // 2, left + mask.shape[1] // 2) for mask, top, left in masks])
+    reach = crowd_reach(np.array([mask.sum() for mask, _, _ in masks]))
+    found = np.array([(np.abs(middles - middle) <= reach).all(axis=1).sum() - 1 for middle in middles])
+    inside = np.minimum(middles + reach, shape) - np.maximum(middles - reach, 0)
+    return found * (2 * reach) ** 2 / inside.prod(axis=1)
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A cell in its window of the padded image, ``FAR`` wider than its cutout.
+
+    ``distance``: float32; ``others``: bool, pixels of other cells; ``own``: bool.
+    """
+
+    top: int
+    left: int
+    window: tuple[slice, slice]
+    own: np.ndarray
+    others: np.ndarray
+    distance: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, top: int, left: int, counts: np.ndarray, pad: int) -> "_Patch":
+        window = _window(mask, top, left, pad, pad)
+        own = np.pad(mask, pad)
+        return cls(top, left, window, own, counts[window] > own, signed_distance(own))
+
+    @property
+    def halo(self) -> np.ndarray:
+        """Pixels of the cell's surroundings in which nothing of other cells, nor of their rims, is."""
+        near_others = cv2.dilate(self.others.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+        return ~self.own & ~near_others & (self.distance > -MARGIN)
+
+    def cutout(self, delta: np.ndarray, known: np.ndarray, usual: np.ndarray, crowding: float) -> Cutout:
+        """The cell with its halo; ``usual`` is the halo by the distance in whole pixels."""
+        clean = (self.halo & known).astype(np.float32)
+        weight = cv2.GaussianBlur(clean, (0, 0), 1.5)
+        smoothed = cv2.GaussianBlur(delta * clean, (0, 0), 1.5) / np.maximum(weight, 1e-6)
+        fallback = np.interp(-self.distance, np.arange(len(usual)), usual)
+        trust = np.clip(weight / 0.25, 0, 1)
+        around = (trust * smoothed + (1 - trust) * fallback) * np.clip((MARGIN + self.distance) / _TAPER, 0, 1)
+        inner = (slice(FAR, -FAR),) * 2
+        values = np.where(self.own, delta, around)[inner]
+        quarters = np.clip(np.rint(4 * self.distance[inner]), -127, 127).astype(np.int8)
+        gap, contact = self._neighbourhood()
+        area = int(self.own.sum())
+        return Cutout(
+            self.top - MARGIN, self.left - MARGIN, values.astype(np.float32), quarters, area, gap, contact, crowding,
+            float((self.own & self.others).sum() / area), _solidity(self.own, area),
+            not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
+            float(delta[self.own].mean()),
+        )  # fmt: skip
+
+    def _neighbourhood(self) -> tuple[float, float]:
+        """Gap to the nearest other cell, and share of the outline that touches one."""
+        away = -self.distance[self.others] - 0.5
+        gap = float(np.clip(away.min(initial=FAR), 0, FAR))
+        rim = self.own & (self.distance < 1)
+        to_others = cv2.distanceTransform((~self.others).astype(np.uint8), cv2.DIST_L2, 3)
+        return gap, float((to_others[rim] <= _TOUCH).mean())
+
+
+def _usual_halo(delta: np.ndarray, known: np.ndarray, patches: Sequence[_Patch]) -> np.ndarray:
+    """(MARGIN + 1,) median grey value above the background at 0, 1, ... pixels from the cells of an image."""
+    values, steps = [], []
+    for patch in patches:
+        clean = patch.halo & known[patch.window]
+        values.append(delta[patch.window][clean])
+        steps.append(np.rint(-patch.distance[clean]).astype(int))
+    value, step = np.concatenate([*values, [0.0]]), np.concatenate([*steps, [MARGIN]])
+    by_step = [value[step == k] for k in range(MARGIN + 1)]
+    return np.array([np.median(found) if len(found) else 0.0 for found in by_step])
+
+
+def _window(mask: np.ndarray, top: int, left: int, pad: int, around: int) -> tuple[slice, slice]:
+    """A mask's place, and so many pixels around it, in an image padded by ``pad``."""
+    height, width = mask.shape
+    first_row, first_column = top + pad - around, left + pad - around
+    return (
+        slice(first_row, first_row + height + 2 * around),
+        slice(first_column, first_column + width + 2 * around),
+    )
+
+
+def _solidity(mask: np.ndarray, area: int) -> float:
+    """Area over that of the hull of the pixels' corners."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    points = np.concatenate(contours)[:, 0].astype(np.float32)
+    corners = np.concatenate([points + [dx, dy] for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)])
+    return min(area / float(cv2.contourArea(cv2.convexHull(corners.astype(np.float32)))), 1.0)

@@ -1,0 +1,101 @@
+"""One synthetic image of an extension, as its file and its entries in the COCO JSON."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .cell_bank import BankImage, CellBank
+from .cutout import CROWD
+from .density import parse_density
+from .outline_loops import trace_outlines
+from .recipe import Plan, Recipe
+from .render import Placed, Scene, Target
+
+__all__ = ["Synthetic", "annotate", "generate"]
+
+_LEAST_PIECE = 4  # pixels; smaller pieces of a half covered cell are not worth an outline
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A synthetic image.
+
+    Attributes:
+        image: H x W, of its background's type.
+        source: the image that it was made for, ``background`` the one that it stands on.
+        annotations: COCO annotations without ids.
+        target: what was asked for, and ``reached``: whether so many cells found a place.
+    """
+
+    image: np.ndarray
+    source: BankImage
+    background: BankImage
+    annotations: list[dict[str, Any]]
+    target: Target
+    reached: bool
+
+
+def generate(bank: CellBank, plan: Plan, recipe: Recipe, index: int, target: Target | None = None) -> Synthetic:
+    """The ``index``-th synthetic image; the same for the same bank, recipe and index.
+
+    Args:
+        bank, plan, recipe: what it is made of.
+        index: from 0 on.
+        target: another density than the recipe's.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(index,)))
+    source = plan.sources[index % len(plan.sources)]
+    like = bank.images[source]
+    drawn = parse_density(recipe.density).draw(like, plan.cell_type(source), index, rng)
+    target = target or drawn
+    ground = plan.background(source, rng)
+    scene = Scene(*_background(bank, ground, rng), reach=CROWD * float(np.sqrt(like.area)))
+    reached = scene.fill(bank, plan.cells(source), target, recipe.turn, rng)
+    image = scene.picture(bank.images[ground].dtype)
+    return Synthetic(image, like, bank.images[ground], annotate(scene, bank, recipe.seed), target, reached)
+
+
+def annotate(scene: Scene, bank: CellBank, seed: int) -> list[dict[str, Any]]:
+    """COCO annotations (without ids) of a scene's visible cells, with their provenance.
+
+    Outlines go along pixel edges, so that they are filled to exactly the pixels that are seen; ``transform`` is the
+    affine map [a, b, c, d, e, f] from the source image, x' = a x + b y + c, y' = d x + e y + f.
+    """
+    found: dict[int, tuple[list[np.ndarray], int]] = {}
+    corners, starts, owners, areas = trace_outlines(np.ascontiguousarray(scene.labels))
+    outlines = np.split(corners, starts[1:])
+    for outline, label, area in zip(outlines, owners.tolist(), areas.tolist(), strict=True):
+        if area >= _LEAST_PIECE:
+            pieces, before = found.get(label, ([], 0))
+            found[label] = [*pieces, outline], before + area
+    return [_annotation(cell, *found[cell.label], bank, seed) for cell in scene.placed if cell.label in found]
+
+
+def _annotation(
+    placed: Placed, outlines: list[np.ndarray], area: int, bank: CellBank, seed: int
+) -> dict[str, Any]:
+    """Of one cell, without its id."""
+    points = np.concatenate(outlines)
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    row = bank.cells[placed.cell]
+    return {
+        "category_id": bank.categories[int(row["category"])]["id"],
+        "segmentation": [outline.reshape(-1).tolist() for outline in outlines],
+        "area": area, "bbox": [left, top, right - left, bottom - top], "iscrowd": 0,
+        "provenance": {
+            "source": int(row["source"]), "source_image": bank.images[int(row["image"])].file_name,
+            "transform": np.round(placed.affine, 4).reshape(-1).tolist(), "seed": seed,
+        },
+    }  # fmt: skip
+
+
+def _background(bank: CellBank, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A background, mirrored at random, with its noise moved along."""
+    smooth, residual = bank.background(place)
+    shift = int(rng.integers(residual.shape[0])), int(rng.integers(residual.shape[1]))
+    residual = np.roll(residual, shift, (0, 1))
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            smooth, residual = np.flip(smooth, axis), np.flip(residual, axis)
+    return np.ascontiguousarray(smooth), np.ascontiguousarray(residual)

@@ -1,0 +1,286 @@
+"""Compiled loops that find cells their places and paint them.
+
+All work on a canvas: the image with ``PAD`` pixels around it, so that cells may be cut by the frame. ``labels`` (int32)
+is 0 for background and k + 1 for the k-th cell that was placed; ``away`` (uint8) is the distance to the nearest cell in
+parts of ``UNIT`` a pixel, at most ``FAR`` pixels. Patches lie one after the other in flat arrays, as their sizes
+differ. Numba compiles anew where this file changes, but not where a constant of another one does.
+"""
+
+import numpy as np
+from numba import njit
+
+from .cutout import FAR, MARGIN
+
+__all__ = ["DRAWS", "LEAST_VISIBLE", "NEAR", "PAD", "TRIES", "UNIT", "find_places", "paint"]
+
+PAD = 32  # pixels around the image
+UNIT = 4  # parts of a pixel
+NEAR = FAR - MARGIN  # pixels around a patch in which distances to its cell are known
+TRIES = 8  # places that are looked at for each cell; one in four where there is room, the others beside a cell
+# What is drawn for each try: which cell to go to, from which angle, a free place, how far to push, above or below
+DRAWS = 5
+_WHOM, _ANGLE, _FREE, _PUSH, _ABOVE = range(DRAWS)
+_FARTHEST = UNIT * FAR
+_STEPS = 12
+_ROOM_SAMPLES = 12  # of which the roomiest place is taken
+_MOST_HIDDEN = 0.12  # share of a cell that others may lie over
+LEAST_VISIBLE = 16  # pixels of a cell in the image, or it is not annotated
+
+
+@njit(cache=True)
+def find_places(
+    labels, away, sizes, starts, masks, rims, rim_starts, nearness, near_starts, wishes, draws, placed, areas, limit,
+    first, reach,
+):  # fmt: skip
+    """Place patches one by one, until ``limit`` pixels or cells are reached.
+
+    Args:
+        labels, away: the canvas, changed in place.
+        sizes: (N, 2) height and width of each patch.
+        starts, masks: its pixels (uint8) begin at ``starts``.
+        rims, rim_starts: (R, 2) row and column of its border pixels, (N + 1,) where they begin.
+        nearness, near_starts: parts of a pixel to the cell (uint8), in the patch with NEAR pixels around it.
+        wishes: (N, 3) gap in pixels to the nearest cell, share of the rim that touches others, and number of cells
+            within ``reach`` when the image is complete.
+        draws: (N, TRIES, DRAWS) uniform random numbers.
+        placed: (M, 4) table of the cells on the canvas, row, column, height, width; filled from ``first`` on.
+        areas: (M, 3) pixels, visible pixels, and those of them in the image.
+        limit: cells, pixels: where to stop.
+        first: cells on the canvas before.
+        reach: half the side, in pixels, of the square in which neighbours are counted.
+
+    Returns:
+        (N,) index in ``placed`` of each patch, -1: found no place, -2: not needed. Cells on the canvas; those of them,
+        and their pixels, that are seen in the image.
+    """
+    where = np.full(len(sizes), -2, np.int64)
+    count, seen, inside = first, 0, 0
+    for k in range(first):
+        seen += areas[k, 2]
+        inside += areas[k, 2] >= LEAST_VISIBLE
+    hits = np.zeros(len(placed) + 1, np.int64)
+    for i in range(len(sizes)):
+        if inside >= limit[0] or seen >= limit[1]:
+            break
+        height, width = sizes[i]
+        mask = masks[starts[i] : starts[i] + height * width].reshape(height, width)
+        rim = rims[rim_starts[i] : rim_starts[i + 1]]
+        best, best_y, best_x = 1e9, 0, 0
+        for t in range(TRIES):
+            y, x, score = _try(labels, away, mask, rim, wishes[i], draws[i, t], placed, areas, count, hits, t)
+            if score < 1e8:
+                expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
+                crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
+                score += abs(crowd - expected) / (1.0 + expected)
+            if score < best:
+                best, best_y, best_x = score, y, x
+        if best >= 1e8:
+            where[i] = -1
+            continue
+        on_top = draws[i, 0, _ABOVE] < 0.5
+        near = nearness[near_starts[i] : near_starts[i] + (height + 2 * NEAR) * (width + 2 * NEAR)]
+        near = near.reshape(height + 2 * NEAR, width + 2 * NEAR)
+        _put(labels, away, mask, near, best_y, best_x, count, on_top, areas)
+        placed[count, 0], placed[count, 1], placed[count, 2], placed[count, 3] = best_y, best_x, height, width
+        where[i] = count
+        seen += areas[count, 2]
+        inside += areas[count, 2] >= LEAST_VISIBLE
+        count += 1
+    return where, count, inside, seen
+
+
+@njit(cache=True)
+def _try(labels, away, mask, rim, wish, draw, placed, areas, count, hits, t):
+    """One place for a patch and its score, the lower the better; 1e9 where it cannot lie there."""
+    height, width = mask.shape
+    rows, columns = labels.shape
+    y, x = _room(away, draw, height, width, 1 if t % 2 else _ROOM_SAMPLES)
+    if wish[0] < FAR and count:
+        # from a random cell at a random angle, or from a random place towards the nearest cell
+        at = int(draw[_WHOM] * count) if t % 4 == 0 else _nearest(placed, count, y + height // 2, x + width // 2)
+        middle_y, middle_x = placed[at, 0] + 0.5 * placed[at, 2], placed[at, 1] + 0.5 * placed[at, 3]
+        angle = 6.283185307179586 * draw[_ANGLE]
+        reach = 0.5 * max(height, width) + 0.5 * max(placed[at, 2], placed[at, 3]) + FAR
+        if t % 4 == 0:
+            y = int(middle_y + np.sin(angle) * reach - 0.5 * height)
+            x = int(middle_x + np.cos(angle) * reach - 0.5 * width)
+        down, right = middle_y - 0.5 * height - y, middle_x - 0.5 * width - x
+        length = max(np.sqrt(down * down + right * right), 1.0)
+        y, x = _slide(away, rim, y, x, down / length, right / length, wish[0], length, draw[_PUSH])
+    middle_y, middle_x = y + height // 2, x + width // 2
+    if middle_y < 2 or middle_x < 2 or middle_y >= rows - 2 or middle_x >= columns - 2:
+        return y, x, 1e9
+    gap, contact = _surroundings(away, rim, y, x)
+    if gap < UNIT:
+        hidden = _hidden(labels, mask, y, x, areas, hits, count)
+        if hidden > _MOST_HIDDEN:
+            return y, x, 1e9
+        gap = 0.0
+    missed = abs(max(gap / UNIT - 1.0, 0.0) - min(wish[0], FAR - 1.0))
+    return y, x, missed / (2.0 + wish[0]) + 3.0 * abs(contact - wish[1])
+
+
+@njit(cache=True)
+def _crowd(placed, count, y, x, reach):
+    """Number of placed patches with their middle near a place."""
+    found = 0
+    for k in range(count):
+        down, right = placed[k, 0] + placed[k, 2] // 2 - y, placed[k, 1] + placed[k, 3] // 2 - x
+        found += abs(down) <= reach and abs(right) <= reach
+    return found
+
+
+@njit(cache=True)
+def _nearest(placed, count, y, x):
+    """The placed patch with its middle nearest to a place."""
+    best, least = 0, 1e18
+    for k in range(count):
+        down, right = placed[k, 0] + placed[k, 2] // 2 - y, placed[k, 1] + placed[k, 3] // 2 - x
+        if down * down + right * right < least:
+            least, best = down * down + right * right, k
+    return best
+
+
+@njit(cache=True)
+def _room(away, draw, height, width, samples):
+    """The roomiest of some random places, as the place of the patch's first pixel."""
+    rows, columns = away.shape
+    state = np.uint64(draw[_FREE] * 4503599627370496.0) | np.uint64(1)
+    best, best_y, best_x = -1, 0, 0
+    for _ in range(samples):
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+        y = 2 + int((state >> np.uint64(11)) % np.uint64(rows - 4))
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+        x = 2 + int((state >> np.uint64(11)) % np.uint64(columns - 4))
+        if away[y, x] > best:
+            best, best_y, best_x = away[y, x], y, x
+    return best_y - height // 2, best_x - width // 2
+
+
+@njit(cache=True)
+def _slide(away, rim, y, x, down, right, gap, reach, push):
+    """Move a patch along a ray until it is ``gap`` pixels from a cell; one that is to touch is pushed in a little."""
+    wanted = UNIT * (gap + 1.0)
+    at, position_y, position_x = 0.0, float(y), float(x)
+    for _ in range(_STEPS):
+        found, _ = _surroundings(away, rim, int(np.round(position_y)), int(np.round(position_x)))
+        step = (found - wanted) / UNIT
+        if step < 0.75 or at > reach:
+            break
+        at += step
+        position_y += down * step
+        position_x += right * step
+    if gap < 1.0:
+        position_y += down * 2.5 * push
+        position_x += right * 2.5 * push
+    return int(np.round(position_y)), int(np.round(position_x))
+
+
+@njit(cache=True)
+def _surroundings(away, rim, y, x):
+    """Least parts of a pixel from a patch's rim to any cell, and the share of the rim that touches one."""
+    rows, columns = away.shape
+    least, touching = float(_FARTHEST), 0
+    for k in range(len(rim)):
+        row, column = y + rim[k, 0], x + rim[k, 1]
+        if 0 <= row < rows and 0 <= column < columns:
+            value = float(away[row, column])
+            if value < least:
+                least = value
+            if value <= 3.0 * UNIT:
+                touching += 1
+    return least, touching / max(len(rim), 1)
+
+
+@njit(cache=True)
+def _hidden(labels, mask, y, x, areas, hits, count):
+    """Largest share of the patch, or of a cell below it, that lies over another one."""
+    rows, columns = labels.shape
+    total, own, worst = 0, 0, 0.0
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
+            row, column = y + i, x + j
+            if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
+                own += 1
+                label = labels[row, column]
+                if label:
+                    total += 1
+                    hits[label] += 1
+    if total:
+        for i in range(mask.shape[0]):
+            for j in range(mask.shape[1]):
+                row, column = y + i, x + j
+                if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
+                    label = labels[row, column]
+                    if label and hits[label]:
+                        lost = hits[label] + areas[label - 1, 0] - areas[label - 1, 1]
+                        worst = max(worst, lost / areas[label - 1, 0])
+                        hits[label] = 0
+        worst = max(worst, total / own)
+    return worst
+
+
+@njit(cache=True)
+def _put(labels, away, mask, near, y, x, index, on_top, areas):
+    """Write a patch into the canvas; ``areas`` counts what lies on the canvas, visible or not."""
+    rows, columns = labels.shape
+    areas[index] = 0
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
+            row, column = y + i, x + j
+            if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
+                areas[index, 0] += 1
+                below = labels[row, column]
+                if below == 0 or on_top:
+                    in_image = PAD <= row < rows - PAD and PAD <= column < columns - PAD
+                    if below:
+                        areas[below - 1, 1] -= 1
+                        areas[below - 1, 2] -= in_image
+                    labels[row, column] = index + 1
+                    areas[index, 1] += 1
+                    areas[index, 2] += in_image
+    for i in range(near.shape[0]):
+        for j in range(near.shape[1]):
+            row, column = y - NEAR + i, x - NEAR + j
+            if 0 <= row < rows and 0 <= column < columns and near[i, j] < away[row, column]:
+                away[row, column] = near[i, j]
+
+
+@njit(cache=True)
+def paint(image, halo, labels, grain, lost, sizes, starts, deltas, where, placed):
+    """Add the grey values of placed patches to a canvas.
+
+    Args:
+        image: (H, W) float32 canvas of the smooth background, to which the insides of cells are added in place.
+        halo: (H, W) float32 canvas that gets the strongest halo at each pixel without a cell.
+        labels: the canvas of :func:`find_places`, complete.
+        grain: (H, W) float32, noise that turning an image by any angle takes from it.
+        lost: (N,) how much of it each patch lacks.
+        sizes, starts, deltas: patches of grey values above the background, float32.
+        where, placed: of :func:`find_places`.
+    """
+    rows, columns = labels.shape
+    for k in range(len(sizes)):
+        if where[k] < 0:
+            continue
+        label = where[k] + 1
+        y, x = placed[where[k], 0], placed[where[k], 1]
+        height, width = sizes[k]
+        patch = deltas[starts[k] : starts[k] + height * width].reshape(height, width)
+        for i in range(height):
+            row = y + i
+            if row < 0 or row >= rows:
+                continue
+            for j in range(width):
+                column = x + j
+                if column < 0 or column >= columns:
+                    continue
+                found = labels[row, column]
+                if found == label:
+                    image[row, column] += patch[i, j] + lost[k] * grain[row, column]
+                elif found == 0 and abs(patch[i, j]) > abs(halo[row, column]):
+                    halo[row, column] = patch[i, j]

@@ -1,0 +1,155 @@
+"""Put cells of a bank on an empty background: one synthetic image with its cells."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from ...errors import DatasetError
+from .cell_bank import CellBank
+from .cutout import FAR
+from .patches import Patches, draw_patches
+from .placement_loops import LEAST_VISIBLE, PAD, UNIT, find_places, paint
+
+__all__ = ["Placed", "Scene", "Target"]
+
+_AT_ONCE = 48  # cells that are turned before it is seen which of them are needed
+_SAMPLE = 128  # pixels
+_PATIENCE = 60  # cells in a row, or half as many as lie there, that find no place: the image is full
+
+
+@dataclass(frozen=True)
+class Target:
+    """How dense an image is to be: a number of cells, or the share that they cover (confluence), not both."""
+
+    cells: int | None = None
+    confluence: float | None = None
+
+    def limit(self, height: int, width: int) -> np.ndarray:
+        """Cells and covered pixels at which an image is complete."""
+        most = np.iinfo(np.int64).max
+        pixels = most if self.confluence is None else round(self.confluence * height * width)
+        return np.array([most if self.cells is None else self.cells, pixels], np.int64)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell in a synthetic image: its place in the bank, the label, and the affine map (2 x 3) from the source image,
+    both in continuous pixel coordinates."""
+
+    cell: int
+    label: int
+    affine: np.ndarray
+
+
+@dataclass
+class Scene:
+    """An image that is being filled with cells.
+
+    Attributes:
+        smooth: H x W float32, the slowly varying background.
+        residual: H x W float32, what is above or below it: noise, dirt.
+        reach: half the side in pixels of the square in which neighbours are counted, see :func:`.crowd_reach`.
+        taken: H x W bool, pixels on which no cell may lie.
+    """
+
+    smooth: np.ndarray
+    residual: np.ndarray
+    reach: float
+    taken: np.ndarray | None = None
+    seen: tuple[int, int] = (0, 0)
+    _parts: list[tuple[Patches, np.ndarray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        height, width = self.smooth.shape
+        shape = height + 2 * PAD, width + 2 * PAD
+        self._labels, self._away = np.zeros(shape, np.int32), np.full(shape, UNIT * FAR, np.uint8)
+        self._table, self._areas, self._count = np.zeros((256, 4), np.int64), np.zeros((256, 3), np.int64), 0
+        if self.taken is not None:
+            away = np.minimum(cv2.distanceTransform((~self.taken).astype(np.uint8), cv2.DIST_L2, 3), FAR)
+            self._away[PAD:-PAD, PAD:-PAD] = cv2.convertScaleAbs(away, alpha=UNIT)
+
+    def fill(
+        self, bank: CellBank, cells: np.ndarray, target: Target, turn: str, rng: np.random.Generator,
+        weights: np.ndarray | None = None,
+    ) -> bool:  # fmt: skip
+        """Place cells drawn from ``cells`` (places in the bank) until the target is met; False where it is full before.
+
+        Raises:
+            DatasetError: there is no cell to draw from.
+        """
+        if not len(cells):
+            raise DatasetError(f"{bank.path}: no usable cell to place; choose another cell type, or make a larger bank")
+        limit, failed = target.limit(*self.smooth.shape), 0
+        while self.seen[0] < limit[0] and self.seen[1] < limit[1]:
+            patches = draw_patches(bank, rng.choice(cells, _AT_ONCE, p=weights), turn, rng)
+            where = self._place(patches, limit)
+            tried = where[where > -2]
+            failed = failed + len(tried) if (tried == -1).all() else int((tried[::-1] == -1).argmin())
+            if failed > max(_PATIENCE, self._count / 2):
+                return False
+        return True
+
+    def picture(self, dtype: str) -> np.ndarray:
+        """H x W image of grey values of a type, rounded and cut at its limits."""
+        canvas = cv2.copyMakeBorder(self.smooth, PAD, PAD, PAD, PAD, cv2.BORDER_REPLICATE)
+        noise = cv2.copyMakeBorder(self.residual, PAD, PAD, PAD, PAD, cv2.BORDER_REFLECT_101)
+        halo, grain = np.zeros_like(canvas), _lost_grain(noise)
+        for patches, where in self._parts:
+            paint(
+                canvas, halo, self._labels, grain, patches.lost, patches.sizes, patches.starts, patches.deltas, where,
+                self._table,
+            )  # fmt: skip
+        canvas += np.where(self._labels == 0, halo + noise, 0)
+        inner = canvas[PAD:-PAD, PAD:-PAD]
+        kind = np.dtype(dtype)
+        if kind.kind == "f":
+            return inner.astype(kind)
+        limits = np.iinfo(kind)
+        return np.clip(np.rint(inner), limits.min, limits.max).astype(kind)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """H x W int32, the visible cells: those of :attr:`placed`, 0 elsewhere."""
+        return self._labels[PAD:-PAD, PAD:-PAD]
+
+    @property
+    def placed(self) -> list[Placed]:
+        """The cells of which enough is seen in the image, in the order in which they were placed."""
+        result = []
+        for patches, where in self._parts:
+            for n in np.flatnonzero(where >= 0).tolist():
+                index = int(where[n])
+                if self._areas[index, 2] >= LEAST_VISIBLE:
+                    affine = patches.affine[n].copy()
+                    affine[:, 2] += self._table[index, 1::-1] - PAD
+                    result.append(Placed(int(patches.cells[n]), index + 1, affine))
+        return result
+
+    def _place(self, patches: Patches, limit: np.ndarray) -> np.ndarray:
+        """Find places for patches; their indices as of :func:`.placement_loops.find_places`."""
+        if self._count + len(patches.cells) > len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+            self._areas = np.concatenate([self._areas, np.zeros_like(self._areas)])
+        where, self._count, inside, seen = find_places(
+            self._labels, self._away, patches.sizes, patches.starts, patches.masks, patches.rims, patches.rim_starts,
+            patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table, self._areas, limit,
+            self._count, self.reach,
+        )  # fmt: skip
+        self.seen = int(inside), int(seen)
+        self._parts.append((patches, where))
+        return where
+
+
+def _lost_grain(noise: np.ndarray) -> np.ndarray:
+    """What turning takes from noise: its finest grain, with the variance that a turn by 30 degrees loses."""
+    few = noise[::5, ::5]
+    usual = np.clip(noise, *(np.median(few) + np.array([-3, 3]) * 1.4826 * np.median(np.abs(few))))
+    part = usual[: 2 * _SAMPLE, : 2 * _SAMPLE]
+    height, width = part.shape
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 30, 1.0)
+    turned = cv2.warpAffine(part, turn, (width, height), flags=cv2.INTER_CUBIC)
+    middle = (slice(height // 4, -(height // 4)), slice(width // 4, -(width // 4)))
+    missing = max(float(part[middle].var() - turned[middle].var()), 0.0)
+    fine = usual - cv2.GaussianBlur(usual, (0, 0), 0.6)
+    return fine * np.float32(np.sqrt(missing) / max(float(fine.std()), 1e-6))
