@@ -32,6 +32,7 @@ REQUIRES = [
     "numpy",
     "scipy",
     "scikit-image",
+    "scikit-learn",  # classifiers that try to tell two sets of cells apart
     "shapely",  # crops polygons
     "pillow",
     "tifffile",
@@ -66,7 +67,10 @@ setup(
     description="Cell instance segmentation on Detectron2: CenterMask for dense microscopy images",
     license="Apache-2.0",
     packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
-    package_data={"cellseg_d2.evaluation.report": ["template.html"], "cellseg_d2.analysis": ["page.html"]},
+    package_data={
+        "cellseg_d2.evaluation.report": ["template.html"],
+        "cellseg_d2.analysis": ["page.html", "compare.html"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=REQUIRES,
     extras_require={"test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval"]},

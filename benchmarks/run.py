@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import frame
+import mapper
 import numpy as np
 import pycocotools.mask as mask_util
 import scoring
@@ -20,7 +21,7 @@ from detectron2.structures import BoxMode
 from rich.console import Console
 from rich.table import Table
 
-from cellseg_d2.data.dataset_mapper import transform_instances
+from cellseg_d2.data.instances import transform_instances
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.modeling.postprocess import masks_to_rles
 
@@ -83,6 +84,8 @@ def main() -> None:
             ours, theirs = measure(cells)
             table.add_row(name, str(cells), f"{ours:.4f}", f"{theirs:.4f}", f"{theirs / ours:.1f}")
     Console().print(table)
+    with tempfile.TemporaryDirectory() as folder:
+        Console().print(mapper.run(Path(folder)))
     with tempfile.TemporaryDirectory() as folder:
         scoring.run(Path(folder))
     with tempfile.TemporaryDirectory() as folder:

@@ -171,8 +171,8 @@ def _add_data_config(cfg: CN) -> None:
     # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.
     # Images of more than 8 bits are always stretched, by (0.1, 99.9) where this is empty.
     cfg.INPUT.STRETCH_PERCENTILES = ()
-    # CellMapper (8 bits, outlines) or SemanticMapper (float, class and weight maps; label maps for instances)
-    cfg.INPUT.MAPPER = "CellMapper"
+    # CellDatasetMapper (8 bits, outlines) or SemanticMapper (float, class and weight maps; label maps for instances)
+    cfg.INPUT.MAPPER = "CellDatasetMapper"
     # SemanticMapper: exponent of the stretched grey values (0 to 1); below 1 lifts dim cells
     cfg.INPUT.GAMMA = 1.0
     # SemanticMapper: loss weight of each pixel, "edge", "unet" (distance to the two nearest cells) or "none"
@@ -188,7 +188,10 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.EDGE_CLASS_WIDTH = 3
     # SemanticMapper: look (up to ten times) for a crop of which no class, so neither background, takes a larger share
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
-    # SemanticMapper: roll training images circularly by any amount in x and y; turn them by up to +- this angle
+    # CellDatasetMapper: share (0 to 1) of the crops that contain the centre of a random cell, which favours dense areas
+    cfg.INPUT.CROP.FAVOUR_CELLS = 0.0
+    # Roll training images circularly by any amount in x and y; turn them by up to +- this angle in degrees
+    # (from outside come grey pixels of the image's median, for semantic models a reflection that the loss ignores)
     cfg.INPUT.RANDOM_ROLL = False
     cfg.INPUT.RANDOM_ROTATION = 0.0
     # Turn training images by a random multiple of 90 degrees
@@ -197,6 +200,8 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.RANDOM_ZOOM = (1.0, 1.0)
     # Random brightness and contrast within 1 +- this value; 0 is none
     cfg.INPUT.INTENSITY_JITTER = 0.0
+    # Blur training images by a Gaussian whose sigma is drawn from 0 to this number of pixels; 0 is none
+    cfg.INPUT.DEFOCUS_JITTER = 0.0
 
 
 def _add_training_config(cfg: CN) -> None:

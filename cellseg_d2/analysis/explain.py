@@ -202,7 +202,7 @@ def _predict(model: nn.Module, inputs: list[dict[str, Any]], records: dict[str, 
 def _display(cfg: CfgNode, image: Tensor) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an input (C, H, W)."""
     planes = stretch_to_uint8(image.permute(1, 2, 0).numpy(), DISPLAY)
-    if cfg.INPUT.MAPPER == "CellMapper" and cfg.INPUT.FORMAT == "BGR":
+    if cfg.INPUT.MAPPER == "CellDatasetMapper" and cfg.INPUT.FORMAT == "BGR":
         planes = planes[:, :, ::-1]
     return np.ascontiguousarray(np.broadcast_to(planes, (*planes.shape[:2], 3)))
 

@@ -6,11 +6,11 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 
-from . import check, convert, download, merge, split, stats
+from . import bank, check, convert, download, extend, merge, pca, shapes, split, stats
 
 __all__ = ["COMMANDS", "add_commands"]
 
-COMMANDS = (download, check, stats, convert, split, merge)
+COMMANDS = (download, check, stats, pca, convert, split, merge, bank, extend, shapes)
 
 
 def add_commands(parser: ArgumentParser) -> None:

@@ -5,7 +5,6 @@ pixel belongs to one cell.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,11 +13,20 @@ from fvcore.transforms.transform import CropTransform, Transform
 from pycocotools import mask as mask_util
 from scipy import ndimage
 
+from .label_runs import LabelRuns
+from .lazy_zeros import lazy_zeros
 from .polygons import MIN_AREA, MIN_SHARE
 from .rle import run_lengths
 from .roll_and_rotate import RollTransform, RotateTransform, flat_list, transform_map
 
-__all__ = ["drop_slivers", "instances_from_labels", "rasterise", "separate_at_seam", "transform_labels"]
+__all__ = [
+    "drop_slivers",
+    "instances_from_labels",
+    "move_labels",
+    "rasterise",
+    "separate_at_seam",
+    "transform_labels",
+]
 
 
 def rasterise(annotations: Sequence[dict], height: int, width: int) -> np.ndarray:
@@ -56,18 +64,28 @@ def transform_labels(labels: np.ndarray, transforms: Transform) -> tuple[np.ndar
         The label map with labels 1..M, and (M,) int64 ``owners``: the cell with label ``m + 1`` is what had the label
         ``owners[m] + 1``, which makes ``owners`` an index into the annotations after :func:`rasterise`.
     """
+    return _compact(*move_labels(labels, transforms))
+
+
+def move_labels(labels: np.ndarray, transforms: Transform) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`transform_labels` without numbering the labels anew, which takes as long as a transform.
+
+    Returns:
+        The label map, in which some labels may not occur, and (L + 1,) int64 owners of the labels 0, 1, ..., as above;
+        the owner of 0 is -1.
+    """
     owners = np.arange(-1, labels.max(initial=0))  # of labels 0, 1, ...
     for transform in flat_list(transforms):
         if isinstance(transform, RollTransform):
             labels, parents = separate_at_seam(transform.apply_segmentation(labels), transform.down, transform.right)
             owners = owners[parents]
         elif isinstance(transform, (RotateTransform, CropTransform)):
-            runs, labels = _Runs.of(labels), transform_map(labels, transform)
+            runs, labels = LabelRuns.of(labels), transform_map(labels, transform)
             cut = _turned_out(runs, transform, len(owners)) if isinstance(transform, RotateTransform) else None
             labels = drop_slivers(labels, runs.areas(len(owners)), cut)
         else:
             labels = transform_map(labels, transform)
-    return _compact(labels, owners)
+    return labels, owners
 
 
 def separate_at_seam(labels: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +100,7 @@ def separate_at_seam(labels: np.ndarray, down: int, right: int) -> tuple[np.ndar
         A label map in which the largest piece keeps its label, and (L + 1,) int64 parents: what each label, 0
         included, was before.
     """
-    runs = _Runs.of(labels, seam=right)
+    runs = LabelRuns.of(labels, seam=right)
     labels_before = int(labels.max(initial=0)) + 1
     corner = 2 * (runs.rows >= down) + (runs.begins >= right)  # which of the four parts between the seams
     areas = np.bincount(4 * runs.labels + corner, runs.lengths, 4 * labels_before).reshape(labels_before, 4)
@@ -128,7 +146,7 @@ def instances_from_labels(labels: np.ndarray, classes: Sequence[int]) -> Instanc
     if len(places) > len(classes):
         raise ValueError(f"the label map has labels up to {len(places)}, but there are {len(classes)} classes")
     present = [label for label, place in enumerate(places) if place is not None]
-    masks = np.zeros((len(present), *labels.shape), dtype=bool)
+    masks = lazy_zeros((len(present), *labels.shape))
     boxes = np.zeros((len(present), 4), dtype=np.float32)
     for index, label in enumerate(present):
         rows, columns = places[label]
@@ -141,45 +159,7 @@ def instances_from_labels(labels: np.ndarray, classes: Sequence[int]) -> Instanc
     return instances
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """The cells of a label map as horizontal runs, many fewer than pixels. All fields are (R,) int64 arrays.
-
-    Attributes:
-        labels: above 0.
-        rows, begins, lengths: where the run begins, and its pixels.
-    """
-
-    labels: np.ndarray
-    rows: np.ndarray
-    begins: np.ndarray
-    lengths: np.ndarray
-
-    @classmethod
-    def of(cls, labels: np.ndarray, seam: int = 0) -> "_Runs":
-        """The runs of a label map; none goes on across column ``seam``."""
-        begins_here = np.empty(labels.shape, dtype=bool)
-        np.not_equal(labels[:, 1:], labels[:, :-1], out=begins_here[:, 1:])
-        begins_here[:, [0, seam]] = True
-        starts = np.flatnonzero(begins_here)
-        values, lengths = labels.reshape(-1)[starts], np.diff(starts, append=labels.size)
-        cells = values > 0
-        rows, begins = np.divmod(starts[cells], labels.shape[1])
-        return cls(values[cells].astype(np.int64), rows, begins, lengths[cells])
-
-    def painted(self, labels: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """The label map with a value (R,) for each of the chosen runs (R bool)."""
-        result, lengths = labels.copy(), self.lengths[chosen]
-        first = self.rows[chosen] * labels.shape[1] + self.begins[chosen] - np.cumsum(lengths) + lengths
-        result.reshape(-1)[np.repeat(first, lengths) + np.arange(lengths.sum())] = np.repeat(values[chosen], lengths)
-        return result
-
-    def areas(self, count: int) -> np.ndarray:
-        """(count,) float64, pixels of each label from 0 on; 0 has none."""
-        return np.bincount(self.labels, self.lengths, count)
-
-
-def _turned_out(runs: _Runs, turn: RotateTransform, count: int) -> np.ndarray:
+def _turned_out(runs: LabelRuns, turn: RotateTransform, count: int) -> np.ndarray:
     """(count,) bool, the labels of which a turn moves pixels out of the image; others only change by rounding."""
     height, width = turn.output_size
     ends = np.stack([runs.begins + 0.5, runs.begins + runs.lengths - 0.5])

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import datasets
-from .dataset_mapper import CellMapper
+from .dataset_mapper import CellDatasetMapper
 from .datasets import records as sequences
 from .image_io import CorruptImageError, check_percentiles
 from .semantic_mapper import SemanticMapper
@@ -32,8 +32,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-Mapper = CellMapper | SemanticMapper
-MAPPERS = {mapper.__name__: mapper for mapper in (CellMapper, SemanticMapper)}
+Mapper = CellDatasetMapper | SemanticMapper
+MAPPERS = {mapper.__name__: mapper for mapper in (CellDatasetMapper, SemanticMapper)}
 
 
 def build_train_loader(cfg: CfgNode, start_iter: int = 0, seed: int | None = None) -> "CellLoader":

@@ -1,8 +1,8 @@
 """Augmentations that use a whole image again and again: circular shifts and turns by any angle.
 
-Both make ground truth that polygons cannot say (a cell on both sides of a seam, pixels that nobody annotated), so they
-go with label, class and weight maps: :func:`transform_classes` and :func:`transform_weights` here, and
-:func:`~cellseg_d2.data.label_maps.transform_labels`.
+Label, class and weight maps go through them with :func:`transform_classes` and :func:`transform_weights` here and
+:func:`~cellseg_d2.data.label_maps.transform_labels`, polygons with
+:meth:`~cellseg_d2.data.polygons.PolygonSet.transformed`: a seam makes several cells of one.
 """
 
 import cv2
@@ -42,8 +42,8 @@ class RollTransform(Transform):
         return (coords + [self.right, self.down]) % [self.width, self.height]
 
     def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
-        """Polygons cannot be shifted, as a seam may cut them: NotImplementedError."""
-        raise NotImplementedError("polygons cannot go through a circular shift; use label maps (SemanticMapper)")
+        """A seam may cut a polygon, of which two remain: NotImplementedError."""
+        raise NotImplementedError("polygons go through a circular shift with PolygonSet.transformed, not one by one")
 
     def inverse(self) -> "RollTransform":
         """The shift back."""
@@ -53,19 +53,25 @@ class RollTransform(Transform):
 class RotateTransform(Transform):
     """A turn by any angle about the centre; the image keeps its size.
 
-    Pixels from outside are a reflection in the image, 255 in class maps (uint8), -1 in label maps (int32), and 0 in
-    weight maps.
+    Pixels from outside are 255 in class maps (uint8), -1 in label maps (int32), and 0 in weight maps.
 
     Args:
         height, width: of the image.
         degrees: counter-clockwise, as :class:`~cellseg_d2.data.transforms.Rot90Transform`.
         window: x, y, width and height of the part of the turned image that is wanted; None for all of it.
+        fill: what pixels from outside become in the image, a value for each channel; None: a reflection.
     """
 
     def __init__(
-        self, height: int, width: int, degrees: float, window: tuple[int, int, int, int] | None = None
+        self,
+        height: int,
+        width: int,
+        degrees: float,
+        window: tuple[int, int, int, int] | None = None,
+        fill: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        self.fill = fill
         self.height, self.width, self.degrees, self.window = height, width, degrees, window
         x, y, out_width, out_height = window or (0, 0, width, height)
         self.output_size = out_height, out_width
@@ -74,7 +80,9 @@ class RotateTransform(Transform):
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """Turn an image of H x W or H x W x C (uint8, uint16 or float), interpolated linearly."""
-        return self._warp(img, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        if self.fill is None:
+            return self._warp(img, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return self._warp(img, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=self.fill)
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         """Turn a class map (H x W uint8) or a label map (H x W int32).
@@ -98,7 +106,8 @@ class RotateTransform(Transform):
     def cropped(self, crop: CropTransform) -> "RotateTransform":
         """This turn and a crop after it."""
         x, y = self.window[:2] if self.window else (0, 0)
-        return RotateTransform(self.height, self.width, self.degrees, (x + crop.x0, y + crop.y0, crop.w, crop.h))
+        window = x + crop.x0, y + crop.y0, crop.w, crop.h
+        return RotateTransform(self.height, self.width, self.degrees, window, self.fill)
 
     def inverse(self) -> "RotateTransform":
         """The turn back; what was turned out of the image does not return.
@@ -108,9 +117,9 @@ class RotateTransform(Transform):
         """
         if self.window:
             raise NotImplementedError("a turn that kept only a window of the image has no inverse")
-        return RotateTransform(self.height, self.width, -self.degrees)
+        return RotateTransform(self.height, self.width, -self.degrees, fill=self.fill)
 
-    def _warp(self, img: np.ndarray, interpolation: int, **border: int) -> np.ndarray:
+    def _warp(self, img: np.ndarray, interpolation: int, **border: object) -> np.ndarray:
         """The turned image. OpenCV's coordinates are those of pixel centres, half a pixel from the continuous ones."""
         _check_size(self, img)
         matrix = self._matrix.copy()
@@ -135,24 +144,34 @@ class RandomRotate(T.Augmentation):
     Args:
         degrees: in (0, 180].
         crop: cut this out of the turned image, in one step that costs what is left.
+        outside: what the image shows where the turn looks beyond its frame. "reflect": a reflection, for losses that
+            ignore these pixels, as it looks like more of the same. "median": the median of every fourth pixel in x and
+            y, for instances: a reflected cell is one that nobody annotated, and finding it would be punished.
     """
 
-    def __init__(self, degrees: float, crop: T.RandomCrop | None = None) -> None:
+    def __init__(self, degrees: float, crop: T.RandomCrop | None = None, outside: str = "reflect") -> None:
         super().__init__()
+        if outside not in ("reflect", "median"):
+            raise ValueError(f"outside = {outside!r} of a RandomRotate is neither 'reflect' nor 'median'")
         if not 0 < degrees <= 180:
             raise ValueError(f"INPUT.RANDOM_ROTATION: {degrees} is not in (0, 180] degrees")
-        self.degrees, self.crop = degrees, crop
+        self.degrees, self.crop, self.outside = degrees, crop, outside
 
     def get_transform(self, image: np.ndarray) -> RotateTransform:
         """A turn of this image."""
         degrees = float(self._rand_range(-self.degrees, self.degrees))
-        turn = RotateTransform(*image.shape[:2], degrees)
+        fill = None
+        if self.outside == "median":
+            fill = tuple(np.atleast_1d(np.median(image[::4, ::4], axis=(0, 1))).tolist())
+        turn = RotateTransform(*image.shape[:2], degrees, fill=fill)
         return turn.cropped(self.crop.get_transform(image)) if self.crop else turn
 
 
 def flat_list(transforms: Transform) -> list[Transform]:
-    """The single transforms of a transform or a list of them."""
-    return transforms.transforms if isinstance(transforms, TransformList) else [transforms]
+    """The single transforms of a transform or a list of them, which may hold lists itself."""
+    if not isinstance(transforms, TransformList):
+        return [transforms]
+    return [single for transform in transforms.transforms for single in flat_list(transform)]
 
 
 def transform_map(values: np.ndarray, transform: Transform) -> np.ndarray:

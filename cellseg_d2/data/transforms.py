@@ -6,9 +6,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
+from .cell_crops import RandomCellCrop
+from .datasets import SEMANTIC_ONLY
+from .defocus import RandomDefocus
 from .roll_and_rotate import IGNORED_CLASS, RandomRoll, RandomRotate
 
-__all__ = ["RandomRot90", "RandomZoom", "Rot90Transform", "build_augmentations"]
+__all__ = ["CHANNELWISE", "RandomRot90", "RandomZoom", "Rot90Transform", "build_augmentations"]
 
 
 class Rot90Transform(T.Transform):
@@ -67,10 +70,17 @@ class RandomZoom(T.Augmentation):
         return T.ResizeTransform(height, width, max(round(height * factor), 1), max(round(width * factor), 1))
 
 
+# They treat each channel alone and take H x W; of exactly these types, as a subclass may do anything
+CHANNELWISE = frozenset(
+    [RandomCellCrop, RandomDefocus, RandomRoll, RandomRot90, RandomRotate, RandomZoom, T.RandomBrightness]
+    + [T.RandomContrast, T.RandomCrop, T.RandomFlip, T.RandomRotation, T.Resize, T.ResizeShortestEdge]
+)
+
+
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """The augmentations in the order in which they are applied.
 
-    Training: resize, shift circularly, turn by any angle, zoom, crop, flip, turn by 90 degrees, brightness and
+    Training: resize, shift circularly, turn by any angle, zoom, crop, flip, turn by 90 degrees, blur, brightness and
     contrast. Test: resize. A size of 0 means no resizing (``MIN_SIZE_*``) or no upper limit (``MAX_SIZE_*``).
 
     Raises:
@@ -84,28 +94,40 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 
 
 def _roll_rotate_zoom_crop(cfg: CfgNode) -> list[T.Augmentation]:
-    """What chooses a part of the image: circular shift, turn by any angle, zoom, crop."""
+    """What chooses a part of the image: circular shift, turn by any angle, zoom, crop.
+
+    Cells that a turn reflects have no instance; only semantic models, whose loss ignores these pixels, get to see them.
+    """
     degrees, zoom = cfg.INPUT.RANDOM_ROTATION, tuple(cfg.INPUT.RANDOM_ZOOM)
-    if cfg.INPUT.RANDOM_ROLL or degrees:
-        _require_semantic(cfg, "INPUT.RANDOM_ROLL and INPUT.RANDOM_ROTATION move label maps, not polygons: this")
+    outside = "reflect" if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY else "median"
     roll = [RandomRoll()] if cfg.INPUT.RANDOM_ROLL else []
     zooms = [RandomZoom(*zoom)] if zoom != (1.0, 1.0) else []
-    crops = [_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)] if cfg.INPUT.CROP.ENABLED else []
-    share = cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA
-    if crops and share < 1:
-        _require_semantic(cfg, "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA below 1")
-        crops = [T.RandomCrop_CategoryAreaConstraint(crops[0].crop_type, crops[0].crop_size, share, IGNORED_CLASS)]
+    crops = [_crop(cfg)] if cfg.INPUT.CROP.ENABLED else []
     if not degrees:
         return roll + zooms + crops
-    if zooms or share < 1:
-        return [*roll, RandomRotate(degrees), *zooms, *crops]
-    return [*roll, RandomRotate(degrees, *crops)]
+    if zooms or not crops or type(crops[0]) is not T.RandomCrop:  # others want to see what they crop
+        return [*roll, RandomRotate(degrees, outside=outside), *zooms, *crops]
+    return [*roll, RandomRotate(degrees, crops[0], outside)]
 
 
-def _require_semantic(cfg: CfgNode, what: str) -> None:
-    """The option is for label and class maps."""
-    if cfg.INPUT.MAPPER == "CellMapper":
-        raise ValueError(f"{what} needs INPUT.MAPPER 'SemanticMapper'; set it, or leave the option out")
+def _crop(cfg: CfgNode) -> T.Augmentation:
+    """A random crop: anywhere, around cells, or with several classes."""
+    crop = _plain_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+    share, favour = cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA, cfg.INPUT.CROP.FAVOUR_CELLS
+    if not 0 <= favour <= 1:
+        raise ValueError(f"INPUT.CROP.FAVOUR_CELLS: {favour} is not a share of the crops in [0, 1]")
+    if favour:
+        _require_mapper(cfg, "FAVOUR_CELLS above 0", "CellDatasetMapper")
+    if share < 1:
+        _require_mapper(cfg, "SINGLE_CATEGORY_MAX_AREA below 1", "SemanticMapper")
+        return T.RandomCrop_CategoryAreaConstraint(crop.crop_type, crop.crop_size, share, IGNORED_CLASS)
+    return RandomCellCrop(crop.crop_type, crop.crop_size, favour) if favour else crop
+
+
+def _require_mapper(cfg: CfgNode, what: str, mapper: str) -> None:
+    """The option is for one of the mappers."""
+    if cfg.INPUT.MAPPER != mapper:
+        raise ValueError(f"INPUT.CROP.{what} needs INPUT.MAPPER {mapper!r}; set it, or leave the option out")
 
 
 def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> list[T.Augmentation]:
@@ -118,8 +140,8 @@ def _resize(min_size: int | tuple[int, ...], max_size: int, sampling: str) -> li
     return [T.ResizeShortestEdge(sizes, max_size or sys.maxsize, sampling)]
 
 
-def _crop(crop_type: str, size: tuple[float, float]) -> T.RandomCrop:
-    """A random crop; absolute sizes are pixels, relative ones shares of the image."""
+def _plain_crop(crop_type: str, size: tuple[float, float]) -> T.RandomCrop:
+    """A crop anywhere; absolute sizes are pixels, relative ones shares of the image."""
     if crop_type.startswith("absolute"):
         if any(side < 1 or side != int(side) for side in size):
             raise ValueError(f"INPUT.CROP.SIZE: {tuple(size)} are not pixels, but INPUT.CROP.TYPE is {crop_type!r}")
@@ -142,10 +164,11 @@ def _flip(direction: str) -> list[T.Augmentation]:
 
 
 def _turn_and_jitter(cfg: CfgNode) -> list[T.Augmentation]:
-    """Turns by 90 degrees; brightness and contrast within 1 +- INTENSITY_JITTER."""
+    """Turns by 90 degrees; blur up to DEFOCUS_JITTER; brightness and contrast within 1 +- INTENSITY_JITTER."""
     jitter = cfg.INPUT.INTENSITY_JITTER
     if not 0 <= jitter < 1:
         raise ValueError(f"INPUT.INTENSITY_JITTER: {jitter} is not in [0, 1)")
     turn = [RandomRot90()] if cfg.INPUT.RANDOM_ROT90 else []
+    blur = [RandomDefocus(cfg.INPUT.DEFOCUS_JITTER)] if cfg.INPUT.DEFOCUS_JITTER else []
     colour = [T.RandomBrightness(1 - jitter, 1 + jitter), T.RandomContrast(1 - jitter, 1 + jitter)] if jitter else []
-    return turn + colour
+    return turn + blur + colour

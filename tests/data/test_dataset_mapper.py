@@ -1,6 +1,7 @@
 """The mapper: the same as Detectron2's way, image and outlines together, crowds and corrupt files."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ import tifffile
 import torch
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
-from detectron2.structures import BitMasks, PolygonMasks
+from detectron2.structures import BitMasks, PolygonMasks, polygons_to_bitmask
 from fvcore.transforms.transform import CropTransform
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.dataset_mapper import CellMapper, transform_instances
+from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.datasets import load, register_coco
 from cellseg_d2.data.image_io import CorruptImageError
-from cellseg_d2.data.transforms import Rot90Transform
+from cellseg_d2.data.instances import transform_instances
+from cellseg_d2.data.loader import build_train_loader
+from cellseg_d2.data.transforms import RandomRot90, Rot90Transform, build_augmentations
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_outlines_follow_the_image_through_all_augmentations(tmp_path, cfg):
     cfg.INPUT.RANDOM_ZOOM, cfg.INPUT.INTENSITY_JITTER = (0.8, 1.4), 0.2
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [100, 100]
     cfg.INPUT.MASK_FORMAT = "bitmask"
-    mapper = CellMapper(cfg, is_train=True)
+    mapper = CellDatasetMapper(cfg, is_train=True)
     for seed in range(12):
         np.random.seed(seed)
         item = mapper({**record, "annotations": annotations})
@@ -115,7 +118,7 @@ def test_polygons_and_run_lengths_give_the_same_instances(records, mask_format):
 
 def test_boxes_are_those_of_the_cropped_masks(cfg, records):
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [24, 24]
-    mapper = CellMapper(cfg, is_train=True)
+    mapper = CellDatasetMapper(cfg, is_train=True)
     for seed in range(10):
         np.random.seed(seed)
         instances = mapper(records[0])["instances"]
@@ -127,13 +130,13 @@ def test_boxes_are_those_of_the_cropped_masks(cfg, records):
 def test_crowds_are_left_out(cfg, records):
     record = _as_rle(records[0])
     record["annotations"][2]["iscrowd"] = 1
-    assert len(CellMapper(cfg, is_train=True)(record)["instances"]) == 4
+    assert len(CellDatasetMapper(cfg, is_train=True)(record)["instances"]) == 4
 
 
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
 def test_an_image_without_cells(cfg, records, mask_format):
     cfg.INPUT.MASK_FORMAT = mask_format
-    instances = CellMapper(cfg, is_train=True)({**records[0], "annotations": []})["instances"]
+    instances = CellDatasetMapper(cfg, is_train=True)({**records[0], "annotations": []})["instances"]
     assert len(instances) == 0 and instances.gt_boxes.tensor.shape == (0, 4) and len(instances.gt_masks) == 0
     assert instances.gt_classes.dtype == torch.int64
 
@@ -141,7 +144,7 @@ def test_an_image_without_cells(cfg, records, mask_format):
 def test_outlines_beyond_the_image_are_clipped_or_dropped(cfg, records):
     outlines = [[-5, 10, 8, 10, 8, 20, -5, 20]], [[-9, -9, -2, -9, -2, -2]]
     annotations = [{"category_id": 0, "segmentation": outline} for outline in outlines]
-    instances = CellMapper(cfg, is_train=True)({**records[0], "annotations": annotations})["instances"]
+    instances = CellDatasetMapper(cfg, is_train=True)({**records[0], "annotations": annotations})["instances"]
     assert instances.gt_boxes.tensor.tolist() == [[0, 10, 8, 20]]
 
 
@@ -149,11 +152,11 @@ def test_modes(cfg, records):
     cfg.INPUT.MIN_SIZE_TEST = 96
     cfg.INPUT.RANDOM_FLIP = "horizontal"
     before = copy.deepcopy(records[0])
-    test = CellMapper(cfg, is_train=False)(records[0])
+    test = CellDatasetMapper(cfg, is_train=False)(records[0])
     assert set(test) == {"image", "file_name", "image_id", "height", "width"}
     assert test["image"].dtype == torch.uint8 and test["image"].shape == (3, 96, 128)
     assert (test["height"], test["width"]) == (48, 64)
-    loss = CellMapper(cfg, is_train=False, with_instances=True)
+    loss = CellDatasetMapper(cfg, is_train=False, with_instances=True)
     one, two = loss(records[0]), loss(records[0])
     assert torch.equal(one["image"], test["image"]) and len(one["instances"]) == 5
     assert torch.equal(one["instances"].gt_boxes.tensor, two["instances"].gt_boxes.tensor)
@@ -165,18 +168,118 @@ def test_colour_order(cfg, tmp_path):
     image[..., 0] = 200  # red in the file
     tifffile.imwrite(tmp_path / "red.tif", image, photometric="rgb")
     record = {"file_name": str(tmp_path / "red.tif"), "image_id": 1, "height": 8, "width": 8}
-    assert CellMapper(cfg, is_train=False)(record)["image"][:, 0, 0].tolist() == [0, 0, 200]
+    assert CellDatasetMapper(cfg, is_train=False)(record)["image"][:, 0, 0].tolist() == [0, 0, 200]
     cfg.INPUT.FORMAT = "RGB"
-    assert CellMapper(cfg, is_train=False)(record)["image"][:, 0, 0].tolist() == [200, 0, 0]
+    assert CellDatasetMapper(cfg, is_train=False)(record)["image"][:, 0, 0].tolist() == [200, 0, 0]
     cfg.INPUT.FORMAT = "L"
     with pytest.raises(ValueError, match="INPUT.FORMAT: 'L'"):
-        CellMapper(cfg, is_train=False)
+        CellDatasetMapper(cfg, is_train=False)
     cfg.INPUT.FORMAT, cfg.INPUT.MASK_FORMAT = "BGR", "rle"
     with pytest.raises(ValueError, match="INPUT.MASK_FORMAT: 'rle'"):
-        CellMapper(cfg, is_train=False)
+        CellDatasetMapper(cfg, is_train=False)
 
 
 def test_size_that_disagrees_with_the_annotations(cfg, records):
     tifffile.imwrite(records[0]["file_name"], np.zeros((64, 48), dtype=np.uint8))
     with pytest.raises(CorruptImageError, match="image1.tif: it has 48 x 64 pixels, its annotations say 64 x 48"):
-        CellMapper(cfg, is_train=True)(records[0])
+        CellDatasetMapper(cfg, is_train=True)(records[0])
+
+
+def _everything(cfg) -> None:
+    """All augmentations of the config."""
+    cfg.INPUT.RANDOM_ROLL, cfg.INPUT.RANDOM_ROTATION, cfg.INPUT.RANDOM_ZOOM = True, 30.0, (0.9, 1.3)
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.RANDOM_ROT90 = "horizontal", True
+    cfg.INPUT.INTENSITY_JITTER, cfg.INPUT.DEFOCUS_JITTER = 0.2, 1.5
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [32, 40]
+    cfg.INPUT.CROP.FAVOUR_CELLS = 0.5
+
+
+@pytest.mark.parametrize("kind", ["polygons", "runs"])
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+def test_the_same_samples_with_any_number_of_workers(cfg, tmp_path, discs, written, kind, mask_format):
+    coco = discs(images=3, cells=6)
+    if kind == "runs":
+        for one in coco["annotations"]:
+            rle = mask_util.merge(mask_util.frPyObjects([one["segmentation"][0]], 48, 64))
+            one["segmentation"] = {"size": [48, 64], "counts": rle["counts"].decode()}
+    register_coco(f"t_mapper_{kind}_{mask_format}", *written(tmp_path, coco))
+    cfg.DATASETS.TRAIN, cfg.SOLVER.IMS_PER_BATCH = (f"t_mapper_{kind}_{mask_format}",), 4
+    cfg.INPUT.MASK_FORMAT = mask_format
+    _everything(cfg)
+
+    def samples(workers: int, seed: int) -> list[tuple]:
+        cfg.DATALOADER.NUM_WORKERS = workers
+        batches = itertools.islice(iter(build_train_loader(cfg, seed=seed)), 4)
+        found = [(item["image"].numpy().tobytes(), item["instances"]) for batch in batches for item in batch]
+        masks = [
+            own.gt_masks.polygons if mask_format == "polygon" else own.gt_masks.tensor.tolist() for _, own in found
+        ]
+        numbers = [[[p.tolist() for p in polygons] for polygons in m] if mask_format == "polygon" else m for m in masks]
+        return [(image, own.gt_boxes.tensor.tolist(), m) for (image, own), m in zip(found, numbers)]
+
+    alone = samples(0, seed=3)
+    assert alone == samples(2, seed=3)
+    assert alone != samples(0, seed=4) and len({image for image, _, _ in alone}) == 16
+    assert sum(len(boxes) for _, boxes, _ in alone) > 16
+
+
+def test_grey_images_are_the_same_through_one_channel_as_through_three(cfg, records):
+    class Custom(RandomRot90):
+        """Not known to treat each channel alone."""
+
+    _everything(cfg)
+    plain = build_augmentations(cfg, is_train=True)
+    custom = [Custom() if type(one) is RandomRot90 else one for one in plain]
+    narrow, wide = (CellDatasetMapper(augmentations=each, with_instances=True) for each in (plain, custom))
+    assert narrow.channelwise and not wide.channelwise
+    for seed in range(12):
+        np.random.seed(seed)
+        one = narrow(records[0])
+        np.random.seed(seed)
+        two = wide(records[0])
+        assert (one["image"].int() - two["image"].int()).abs().max() <= 1 and one["image"].shape == two["image"].shape
+        assert torch.equal(one["instances"].gt_boxes.tensor, two["instances"].gt_boxes.tensor)
+
+
+def test_colour_images_keep_their_channels(cfg, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "colour.tif", image, photometric="rgb")
+    record = {"file_name": str(tmp_path / "colour.tif"), "image_id": 1, "height": 48, "width": 64, "annotations": []}
+    cfg.INPUT.RANDOM_FLIP = "horizontal"
+    shown = CellDatasetMapper(cfg, is_train=True)(record)["image"].numpy()
+    expected = image[:, :, ::-1].transpose(2, 0, 1)
+    assert (shown == expected).all() or (shown == expected[:, :, ::-1]).all()
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+def test_cells_that_are_added_before_the_augmentations(cfg, records, mask_format):
+    """A white square: wherever image and instances go, they are together."""
+    seen = []
+
+    def add(image: np.ndarray, annotations: list[dict]) -> tuple[np.ndarray, list[dict]]:
+        seen.append((image.shape, image.dtype, len(annotations)))
+        image = image // 2
+        image[10:26, 20:40] = 255
+        annotations.append({"category_id": 7, "segmentation": [[20, 10, 40, 10, 40, 26, 20, 26]]})
+        return image, annotations
+
+    _everything(cfg)
+    cfg.INPUT.MASK_FORMAT, cfg.INPUT.INTENSITY_JITTER, cfg.INPUT.DEFOCUS_JITTER = mask_format, 0.0, 0.0
+    before, mapper, shares = copy.deepcopy(records[0]), CellDatasetMapper(cfg, is_train=True, extend=add), []
+    for seed in range(20):
+        np.random.seed(seed)
+        item = mapper(records[0])
+        added = item["instances"][item["instances"].gt_classes == 7]
+        size = item["image"].shape[1:]
+        if mask_format == "polygon":
+            masks = [polygons_to_bitmask(own, *size) for own in added.gt_masks.polygons]
+            masks = np.any([np.zeros(size, bool), *masks], axis=0)
+        else:
+            masks = added.gt_masks.tensor.any(dim=0).numpy()
+        white = item["image"][0].numpy() > 190
+        if white.sum() > 50:
+            shares.append((white & masks).sum() / (white | masks).sum())
+    assert set(seen) == {((48, 64, 3), np.dtype(np.uint8), 5)} and records[0] == before
+    assert len(shares) > 10 and min(shares) > 0.8
+    CellDatasetMapper(cfg, is_train=False, extend=add)(records[0])
+    assert len(seen) == 20  # without instances there is nothing to extend

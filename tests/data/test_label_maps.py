@@ -6,7 +6,7 @@ import torch
 from detectron2.data import transforms as T
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.dataset_mapper import transform_instances
+from cellseg_d2.data.instances import transform_instances
 from cellseg_d2.data.label_maps import (
     drop_slivers,
     instances_from_labels,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from cellseg_d2.data.dataset_mapper import CellMapper
+from cellseg_d2.data.dataset_mapper import CellDatasetMapper
 from cellseg_d2.data.datasets import load, register_coco, roots
 from cellseg_d2.data.image_io import read_image
 
@@ -32,7 +32,7 @@ def test_livecell_sample(cfg):
         pytest.skip("no test annotations of LIVECell")
     records = load("livecell_test")
     assert all(record["height"] == 520 and record["width"] == 704 for record in records)
-    mapper = CellMapper(cfg, is_train=True)
+    mapper = CellDatasetMapper(cfg, is_train=True)
     for record in records[:3]:
         item = mapper(record)
         instances = item["instances"]
@@ -59,7 +59,7 @@ def test_dsb2018(cfg, json_file):
     assert len(records) > 500
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [192, 192]
     cfg.INPUT.RANDOM_FLIP, cfg.INPUT.RANDOM_ROT90 = "horizontal", True
-    mapper = CellMapper(cfg, is_train=True)
+    mapper = CellDatasetMapper(cfg, is_train=True)
     np.random.seed(0)
     kept = 0
     for record in records[::25]:
@@ -72,7 +72,7 @@ def test_dsb2018(cfg, json_file):
 
 def test_dsb2018_outlines_of_run_lengths_are_exact(cfg):
     records = _register("dsb2018", "instances_stage1_train_rle.json")
-    mapper, same, total = CellMapper(cfg, is_train=True), 0, 0
+    mapper, same, total = CellDatasetMapper(cfg, is_train=True), 0, 0
     for record in records[::60]:
         instances = mapper(record)["instances"]
         for annotation, polygons in zip(record["annotations"], instances.gt_masks.polygons, strict=True):
@@ -86,7 +86,7 @@ def test_dsb2018_outlines_of_run_lengths_are_exact(cfg):
 def test_t98g(cfg):
     records = _register("t98g_phase_usiigaci", "instances_val.json")
     assert len(records) == 3 and "/val/" in records[0]["file_name"]
-    mapper = CellMapper(cfg, is_train=True)
+    mapper = CellDatasetMapper(cfg, is_train=True)
     assert sum(len(mapper(record)["instances"]) for record in records) == 203
 
 

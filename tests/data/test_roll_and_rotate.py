@@ -11,6 +11,7 @@ from cellseg_d2.data.roll_and_rotate import (
     RandomRotate,
     RollTransform,
     RotateTransform,
+    flat_list,
     transform_classes,
     transform_map,
     transform_weights,
@@ -91,8 +92,8 @@ def test_roll_and_back(down, right):
 
 def test_polygons():
     polygons = PolygonSet.from_instances([[[30, 30, 50, 30, 50, 40, 30, 40]]])
-    with pytest.raises(NotImplementedError, match="RollTransform"):
-        polygons.transformed(RollTransform(101, 101, 3, 4))
+    with pytest.raises(NotImplementedError, match="PolygonSet.transformed"):
+        RollTransform(101, 101, 3, 4).apply_polygons([polygons.points])
     turned = polygons.transformed(RotateTransform(101, 101, 30))
     assert np.allclose(turned.areas(1), 200)
     mask = np.zeros((101, 101), np.uint8)
@@ -146,6 +147,28 @@ def test_outside_is_ignored_and_only_that():
         turn.apply_segmentation(weights)
 
 
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_outside_may_be_the_median_instead_of_a_reflection(channels):
+    image = np.full((60, 90, *channels), 100, np.uint8)
+    image[:, :20] = 200  # bright cells at the left, which a reflection would double
+    np.random.seed(0)
+    plain, filled = RandomRotate(40.0), RandomRotate(40.0, outside="median")
+    for _ in range(10):
+        seed = int(np.random.randint(1000))
+        np.random.seed(seed)
+        turn = plain.get_transform(image)
+        np.random.seed(seed)
+        other = filled.get_transform(image)
+        assert other.degrees == turn.degrees and turn.fill is None and set(other.fill) == {100.0}
+        outside = turn.apply_segmentation(np.ones((60, 90), np.uint8)) == 255
+        deep = np.lib.stride_tricks.sliding_window_view(np.pad(outside, 1, mode="edge"), (3, 3)).all(axis=(2, 3))
+        assert (other.apply_image(image)[deep] == 100).all()
+        assert (other.apply_image(image) > 150).sum() <= (turn.apply_image(image) > 150).sum()
+        assert other.cropped(T.CropTransform(1, 1, 9, 9)).fill == other.inverse().fill == other.fill
+    with pytest.raises(ValueError, match="outside = 'black'"):
+        RandomRotate(40.0, outside="black")
+
+
 @pytest.mark.parametrize("shape", [(50, 70), (50, 70, 1), (50, 70, 3)])
 def test_turn_and_crop_in_one_step(shape):
     image = np.random.default_rng(1).random(shape, dtype=np.float32)
@@ -179,10 +202,10 @@ def test_random_values_stay_in_their_range():
 
 def test_config(cfg):
     cfg.INPUT.RANDOM_ROLL, cfg.INPUT.RANDOM_ROTATION = True, 30.0
-    with pytest.raises(ValueError, match="needs INPUT.MAPPER 'SemanticMapper'"):
-        build_augmentations(cfg, is_train=True)
-    cfg.INPUT.MAPPER = "SemanticMapper"
-    assert [type(a) for a in build_augmentations(cfg, is_train=True)] == [RandomRoll, RandomRotate]
+    roll, turn = build_augmentations(cfg, is_train=True)
+    assert type(roll) is RandomRoll and (type(turn), turn.outside) == (RandomRotate, "median")
+    cfg.INPUT.MAPPER, cfg.MODEL.META_ARCHITECTURE = "SemanticMapper", "CellSegmentor"
+    assert build_augmentations(cfg, is_train=True)[1].outside == "reflect"
     assert build_augmentations(cfg, is_train=False) == []
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = True, "absolute", [16, 24]
     np.random.seed(0)
@@ -198,3 +221,9 @@ def test_config(cfg):
     cfg.INPUT.RANDOM_ROTATION = -5.0
     with pytest.raises(ValueError, match="INPUT.RANDOM_ROTATION"):
         build_augmentations(cfg, is_train=True)
+
+
+def test_lists_may_hold_lists():
+    roll, flip, turn = RollTransform(40, 56, 1, 2), T.HFlipTransform(56), Rot90Transform(40, 56, 1)
+    assert flat_list(T.TransformList([roll, T.TransformList([flip, turn])])) == [roll, flip, turn]
+    assert flat_list(roll) == [roll]

@@ -84,7 +84,8 @@ def _cut_image(
     background = split_background(image, free, reach, rng)
     uncovered = ~seen if (~seen).any() else np.ones(size, bool)
     smooth = background.smooth if background else smooth_field(image, uncovered, reach)
-    cutouts = list(cut_out(image, masks, smooth))
+    residual = background.residual if background else np.zeros(size, np.float32)
+    cutouts = list(cut_out(image, masks, smooth, residual))
     who = [(_whole(annotation["id"], record), annotation["category_id"]) for annotation, _ in cells]
     contrast = float(np.median([cutout.contrast for cutout in cutouts])) if cutouts else 0.0
     described = BankImage(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["FAR", "MARGIN", "Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
+__all__ = ["FAR", "MARGIN", "Cutout", "crowd_reach", "cut_out", "finest", "free_pixels", "signed_distance"]
 
+KEPT, FADED = 2.0, 6.0  # pixels outside of a cell up to which all grain is its image's, and from which on none is
 MARGIN = 12  # pixels around a cell that are cut out with it: its halo, which fades to nothing at the end
 FAR = 24  # pixels; neighbours farther away are none
 CROWD = 3.0
@@ -21,8 +22,8 @@ class Cutout:
 
     Attributes:
         top, left: place of the patch's first pixel in the image; it may lie outside.
-        delta: h x w float32, grey values above the background. Outside of the cell smoothed, filled with the usual halo
-            where neighbours were, and fading to 0.
+        delta: h x w float32, grey values above the background. Around the cell they become smooth (``KEPT``, ``FADED``)
+            and go to 0; where neighbours were they are those of the usual halo.
         distance: h x w int8, quarters of a pixel to the outline, positive inside.
         area: pixels of the cell.
         gap: pixels to the nearest other cell, at most ``FAR``; 0 where they overlap.
@@ -33,6 +34,7 @@ class Cutout:
         solidity: area over that of the convex hull.
         at_border: the cell touches the frame of the image.
         contrast: mean of ``delta`` inside.
+        grain: standard deviation of the finest detail inside, as a multiple of that of the image's background.
     """
 
     top: int
@@ -47,6 +49,7 @@ class Cutout:
     solidity: float
     at_border: bool
     contrast: float
+    grain: float
 
 
 def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:
@@ -62,13 +65,20 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     return np.where(mask, inside - 0.5, 0.5 - outside)
 
 
-def cut_out(image: np.ndarray, masks: Sequence[tuple[np.ndarray, int, int]], smooth: np.ndarray) -> Iterator[Cutout]:
+def finest(plane: np.ndarray) -> np.ndarray:
+    """The finest detail of H x W float32 grey values, that which turning by any angle smooths."""
+    return plane - cv2.GaussianBlur(plane, (0, 0), 0.6)
+
+
+def cut_out(
+    image: np.ndarray, masks: Sequence[tuple[np.ndarray, int, int]], smooth: np.ndarray, residual: np.ndarray
+) -> Iterator[Cutout]:
     """All cells of an image.
 
     Args:
         image: H x W grey values.
         masks: of each cell its tight mask (bool) and the row and column of its first pixel.
-        smooth: H x W float32, the image's background.
+        smooth, residual: H x W float32, the image's background; see :class:`.background.Background`.
 
     Yields:
         One cutout a mask, in their order.
@@ -78,13 +88,14 @@ def cut_out(image: np.ndarray, masks: Sequence[tuple[np.ndarray, int, int]], smo
     for mask, top, left in masks:
         counts[_window(mask, top, left, pad, 0)] += mask
     delta = cv2.copyMakeBorder(image.astype(np.float32) - smooth, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    grain = cv2.copyMakeBorder(residual, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
     known = np.zeros(counts.shape, bool)
     known[pad:-pad, pad:-pad] = True
     patches = [_Patch.of(mask, top, left, counts, pad) for mask, top, left in masks]
     usual = _usual_halo(delta, known, patches)
     crowding = _crowding(masks, image.shape)
     for patch, crowd in zip(patches, crowding.tolist(), strict=True):
-        yield patch.cutout(delta[patch.window], known[patch.window], usual, crowd)
+        yield patch.cutout(delta[patch.window], grain[patch.window], known[patch.window], usual, crowd)
 
 
 def crowd_reach(areas: np.ndarray) -> float:
@@ -129,25 +140,37 @@ class _Patch:
         near_others = cv2.dilate(self.others.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
         return ~self.own & ~near_others & (self.distance > -MARGIN)
 
-    def cutout(self, delta: np.ndarray, known: np.ndarray, usual: np.ndarray, crowding: float) -> Cutout:
+    def cutout(
+        self, delta: np.ndarray, grain: np.ndarray, known: np.ndarray, usual: np.ndarray, crowding: float
+    ) -> Cutout:
         """The cell with its halo; ``usual`` is the halo by the distance in whole pixels."""
-        clean = (self.halo & known).astype(np.float32)
-        weight = cv2.GaussianBlur(clean, (0, 0), 1.5)
-        smoothed = cv2.GaussianBlur(delta * clean, (0, 0), 1.5) / np.maximum(weight, 1e-6)
-        fallback = np.interp(-self.distance, np.arange(len(usual)), usual)
-        trust = np.clip(weight / 0.25, 0, 1)
-        around = (trust * smoothed + (1 - trust) * fallback) * np.clip((MARGIN + self.distance) / _TAPER, 0, 1)
+        values = np.where(self.own, delta, self._around(delta, grain, self.halo & known, usual))
         inner = (slice(FAR, -FAR),) * 2
-        values = np.where(self.own, delta, around)[inner]
         quarters = np.clip(np.rint(4 * self.distance[inner]), -127, 127).astype(np.int8)
         gap, contact = self._neighbourhood()
         area = int(self.own.sum())
         return Cutout(
-            self.top - MARGIN, self.left - MARGIN, values.astype(np.float32), quarters, area, gap, contact, crowding,
-            float((self.own & self.others).sum() / area), _solidity(self.own, area),
+            self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area, gap, contact,
+            crowding, float((self.own & self.others).sum() / area), _solidity(self.own, area),
             not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
-            float(delta[self.own].mean()),
+            float(delta[self.own].mean()), self._grain(delta, grain),
         )  # fmt: skip
+
+    def _around(self, delta: np.ndarray, grain: np.ndarray, clean: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """The halo: as it is, grain and all, beside the cell, then smooth, then nothing."""
+        weight = cv2.GaussianBlur(clean.astype(np.float32), (0, 0), 1.5)
+        smoothed = cv2.GaussianBlur(np.where(clean, delta, 0), (0, 0), 1.5) / np.maximum(weight, 1e-6)
+        trust = np.clip(weight / 0.25, 0, 1)
+        fallback = np.interp(-self.distance, np.arange(len(usual)), usual)
+        smoothed = trust * smoothed + (1 - trust) * fallback
+        kept = np.clip((FADED + self.distance) / (FADED - KEPT), 0, 1)
+        values = kept * np.where(clean, delta, fallback + grain) + (1 - kept) * smoothed
+        return values * np.clip((MARGIN + self.distance) / _TAPER, 0, 1)
+
+    def _grain(self, delta: np.ndarray, grain: np.ndarray) -> float:
+        """Finest detail of the cell against that of the background; 1 where there is no background to measure."""
+        inside, around = (finest(plane)[self.own].std() for plane in (delta, grain))
+        return float(np.clip(inside / around, 0.5, 5)) if around > 1e-3 else 1.0
 
     def _neighbourhood(self) -> tuple[float, float]:
         """Gap to the nearest other cell, and share of the outline that touches one."""

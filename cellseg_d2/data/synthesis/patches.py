@@ -24,11 +24,12 @@ class Patches:
         cells: (N,) places in the bank.
         affine: (N, 2, 3) float64, from continuous pixel coordinates of the source image to those of the patch.
         sizes: (N, 2) int64, height and width.
-        starts: (N,) int64, where each patch begins in ``masks`` (uint8) and ``deltas`` (float32).
+        starts: (N,) int64, where each patch begins in ``deltas`` (float32) and ``outlines`` (int8), see
+            :func:`.turning_loops.turn_patches`.
         rims: (R, 2) int32, rows and columns of border pixels; those of patch n from ``rim_starts[n]`` on.
         nearness: uint8, distance to the cell in parts of ``UNIT`` a pixel, in the patch with ``NEAR`` pixels around it;
             that of patch n from ``near_starts[n]`` on.
-        lost: (N,) float32, 1 where interpolation has smoothed the noise.
+        lost: (N,) float32, the finest detail that interpolation smoothed, as a multiple of the background's.
         wishes: (N, 3) float64, gap, contact and crowding of the source.
         draws: (N, TRIES, DRAWS) float64.
     """
@@ -37,8 +38,8 @@ class Patches:
     affine: np.ndarray
     sizes: np.ndarray
     starts: np.ndarray
-    masks: np.ndarray
     deltas: np.ndarray
+    outlines: np.ndarray
     rims: np.ndarray
     rim_starts: np.ndarray
     nearness: np.ndarray
@@ -65,19 +66,19 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
     sizes = inner[:, ::-1] + 2 * MARGIN
     moved = np.concatenate([linear, sizes[:, ::-1, None] / 2 - linear @ (shapes[:, ::-1, None] / 2)], axis=2)
     starts = _starts(sizes.prod(axis=1))
-    masks, deltas = np.empty(starts[-1], np.uint8), np.empty(starts[-1], np.float32)
+    deltas, outlines = np.empty(starts[-1], np.float32), np.empty(starts[-1], np.int8)
     offsets, scales = rows["offset"].astype(np.int64), rows["scale"].astype(np.float64)
-    turn_patches(*bank.planes, offsets, shapes, scales, _inverse(moved), sizes, starts, deltas, masks)
-    rims, rim_starts = np.empty((int(masks.sum()), 2), np.int32), np.empty(len(cells) + 1, np.int64)
-    count = measure_rims(masks, sizes, starts, rims, rim_starts)
+    turn_patches(*bank.planes, offsets, shapes, scales, _inverse(moved), sizes, starts, deltas, outlines)
+    rims, rim_starts = np.empty((np.count_nonzero(outlines > 0), 2), np.int32), np.empty(len(cells) + 1, np.int64)
+    count = measure_rims(outlines, sizes, starts, rims, rim_starts)
     near_starts = _starts((sizes + 2 * NEAR).prod(axis=1))
     nearness = np.empty(near_starts[-1], np.uint8)
-    measure_nearness(masks, sizes, starts, nearness, near_starts)
+    measure_nearness(outlines, sizes, starts, nearness, near_starts)
     corner = np.stack([rows["left"], rows["top"]], 1)[:, :, None]
     affine = np.concatenate([linear, moved[:, :, 2:] - linear @ corner], axis=2)
     return Patches(
-        cells, affine, sizes, starts[:-1], masks, deltas, rims[:count], rim_starts, nearness, near_starts[:-1],
-        np.full(len(cells), turn == "free", np.float32),
+        cells, affine, sizes, starts[:-1], deltas, outlines, rims[:count], rim_starts, nearness, near_starts[:-1],
+        rows["grain"] * np.float32(turn == "free"),
         np.stack([rows[name] for name in ("gap", "contact", "crowding")], 1).astype(np.float64), draws,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ differ. Numba compiles anew where this file changes, but not where a constant of
 import numpy as np
 from numba import njit
 
-from .cutout import FAR, MARGIN
+from .cutout import FADED, FAR, KEPT, MARGIN
 
 __all__ = ["DRAWS", "LEAST_VISIBLE", "NEAR", "PAD", "TRIES", "UNIT", "find_places", "paint"]
 
@@ -23,27 +23,31 @@ _WHOM, _ANGLE, _FREE, _PUSH, _ABOVE = range(DRAWS)
 _FARTHEST = UNIT * FAR
 _STEPS = 12
 _ROOM_SAMPLES = 12  # of which the roomiest place is taken
+_UNWISHED = 1000.0  # added to the score of a place that no one wishes for
 _MOST_HIDDEN = 0.12  # share of a cell that others may lie over
+_SOFT = 1.5  # pixels on both sides of an outline
+_SHINE = 0.15  # weight of a hidden cell
 LEAST_VISIBLE = 16  # pixels of a cell in the image, or it is not annotated
 
 
 @njit(cache=True)
 def find_places(
-    labels, away, sizes, starts, masks, rims, rim_starts, nearness, near_starts, wishes, draws, placed, areas, limit,
-    first, reach,
+    labels, away, nearest, sizes, starts, outlines, rims, rim_starts, nearness, near_starts, wishes, draws, placed,
+    areas, limit, first, reach,
 ):  # fmt: skip
     """Place patches one by one, until ``limit`` pixels or cells are reached.
 
     Args:
-        labels, away: the canvas, changed in place.
+        labels, away: the canvas, changed in place; nearest: (H, W) int32, the label that ``away`` is the distance to.
         sizes: (N, 2) height and width of each patch.
-        starts, masks: its pixels (uint8) begin at ``starts``.
+        starts, outlines: its quarters of a pixel to the outline (int8), positive inside, begin at ``starts``.
         rims, rim_starts: (R, 2) row and column of its border pixels, (N + 1,) where they begin.
         nearness, near_starts: parts of a pixel to the cell (uint8), in the patch with NEAR pixels around it.
         wishes: (N, 3) gap in pixels to the nearest cell, share of the rim that touches others, and number of cells
             within ``reach`` when the image is complete.
         draws: (N, TRIES, DRAWS) uniform random numbers.
-        placed: (M, 4) table of the cells on the canvas, row, column, height, width; filled from ``first`` on.
+        placed: (M, 5) float64, row, column, height and width of the cells on the canvas, and the gap that they wish
+            for; filled from ``first`` on.
         areas: (M, 3) pixels, visible pixels, and those of them in the image.
         limit: cells, pixels: where to stop.
         first: cells on the canvas before.
@@ -63,11 +67,11 @@ def find_places(
         if inside >= limit[0] or seen >= limit[1]:
             break
         height, width = sizes[i]
-        mask = masks[starts[i] : starts[i] + height * width].reshape(height, width)
+        mask = outlines[starts[i] : starts[i] + height * width].reshape(height, width) > 0
         rim = rims[rim_starts[i] : rim_starts[i + 1]]
         best, best_y, best_x = 1e9, 0, 0
         for t in range(TRIES):
-            y, x, score = _try(labels, away, mask, rim, wishes[i], draws[i, t], placed, areas, count, hits, t)
+            y, x, score = _try(labels, away, nearest, mask, rim, wishes[i], draws[i, t], placed, areas, count, hits, t)
             if score < 1e8:
                 expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
                 crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
@@ -80,8 +84,9 @@ def find_places(
         on_top = draws[i, 0, _ABOVE] < 0.5
         near = nearness[near_starts[i] : near_starts[i] + (height + 2 * NEAR) * (width + 2 * NEAR)]
         near = near.reshape(height + 2 * NEAR, width + 2 * NEAR)
-        _put(labels, away, mask, near, best_y, best_x, count, on_top, areas)
+        _put(labels, away, nearest, mask, near, best_y, best_x, count, on_top, areas)
         placed[count, 0], placed[count, 1], placed[count, 2], placed[count, 3] = best_y, best_x, height, width
+        placed[count, 4] = wishes[i, 0]
         where[i] = count
         seen += areas[count, 2]
         inside += areas[count, 2] >= LEAST_VISIBLE
@@ -90,14 +95,16 @@ def find_places(
 
 
 @njit(cache=True)
-def _try(labels, away, mask, rim, wish, draw, placed, areas, count, hits, t):
+def _try(labels, away, nearest, mask, rim, wish, draw, placed, areas, count, hits, t):
     """One place for a patch and its score, the lower the better; 1e9 where it cannot lie there."""
     height, width = mask.shape
     rows, columns = labels.shape
     y, x = _room(away, draw, height, width, 1 if t % 2 else _ROOM_SAMPLES)
     if wish[0] < FAR and count:
         # from a random cell at a random angle, or from a random place towards the nearest cell
-        at = int(draw[_WHOM] * count) if t % 4 == 0 else _nearest(placed, count, y + height // 2, x + width // 2)
+        at = int(draw[_WHOM] * count)
+        if t % 4:
+            at = _nearest(placed, count, y + height // 2, x + width // 2, wish[0])
         middle_y, middle_x = placed[at, 0] + 0.5 * placed[at, 2], placed[at, 1] + 0.5 * placed[at, 3]
         angle = 6.283185307179586 * draw[_ANGLE]
         reach = 0.5 * max(height, width) + 0.5 * max(placed[at, 2], placed[at, 3]) + FAR
@@ -111,13 +118,30 @@ def _try(labels, away, mask, rim, wish, draw, placed, areas, count, hits, t):
     if middle_y < 2 or middle_x < 2 or middle_y >= rows - 2 or middle_x >= columns - 2:
         return y, x, 1e9
     gap, contact = _surroundings(away, rim, y, x)
+    intrusion = _intrusion(away, nearest, rim, y, x, placed)
     if gap < UNIT:
-        hidden = _hidden(labels, mask, y, x, areas, hits, count)
-        if hidden > _MOST_HIDDEN:
+        if _hidden(labels, mask, y, x, areas, hits, count) > _MOST_HIDDEN:
             return y, x, 1e9
         gap = 0.0
+        if wish[0] >= 1.0:
+            intrusion += _UNWISHED
     missed = abs(max(gap / UNIT - 1.0, 0.0) - min(wish[0], FAR - 1.0))
-    return y, x, missed / (2.0 + wish[0]) + 3.0 * abs(contact - wish[1])
+    return y, x, intrusion + missed / (2.0 + wish[0]) + 3.0 * abs(contact - wish[1])
+
+
+@njit(cache=True)
+def _intrusion(away, nearest, rim, y, x, placed):
+    """How far a patch comes into the gaps that the cells around it wish for, and whether it touches one that wishes
+    for any, which is only done where nothing else is found."""
+    rows, columns = away.shape
+    worst, touches = 0.0, False
+    for k in range(len(rim)):
+        row, column = y + rim[k, 0], x + rim[k, 1]
+        if 0 <= row < rows and 0 <= column < columns and nearest[row, column]:
+            gap, wish = away[row, column] / UNIT - 1.0, placed[nearest[row, column] - 1, 4]
+            worst = max(worst, (wish - gap - 1.0) / (2.0 + wish))
+            touches = touches or (wish >= 1.0 and gap < 1.0)
+    return worst + (_UNWISHED if touches else 0.0)
 
 
 @njit(cache=True)
@@ -131,13 +155,16 @@ def _crowd(placed, count, y, x, reach):
 
 
 @njit(cache=True)
-def _nearest(placed, count, y, x):
-    """The placed patch with its middle nearest to a place."""
+def _nearest(placed, count, y, x, gap):
+    """The placed patch nearest to a place, if possible of those that wish for no larger gap."""
     best, least = 0, 1e18
     for k in range(count):
         down, right = placed[k, 0] + placed[k, 2] // 2 - y, placed[k, 1] + placed[k, 3] // 2 - x
-        if down * down + right * right < least:
-            least, best = down * down + right * right, k
+        apart = float(down * down + right * right)
+        if placed[k, 4] > gap + 1:
+            apart += 1e9
+        if apart < least:
+            least, best = apart, k
     return best
 
 
@@ -225,7 +252,7 @@ def _hidden(labels, mask, y, x, areas, hits, count):
 
 
 @njit(cache=True)
-def _put(labels, away, mask, near, y, x, index, on_top, areas):
+def _put(labels, away, nearest, mask, near, y, x, index, on_top, areas):
     """Write a patch into the canvas; ``areas`` counts what lies on the canvas, visible or not."""
     rows, columns = labels.shape
     areas[index] = 0
@@ -248,19 +275,22 @@ def _put(labels, away, mask, near, y, x, index, on_top, areas):
             row, column = y - NEAR + i, x - NEAR + j
             if 0 <= row < rows and 0 <= column < columns and near[i, j] < away[row, column]:
                 away[row, column] = near[i, j]
+                nearest[row, column] = index + 1
 
 
 @njit(cache=True)
-def paint(image, halo, labels, grain, lost, sizes, starts, deltas, where, placed):
-    """Add the grey values of placed patches to a canvas.
+def paint(inside, weights, halo, kept, labels, grain, lost, sizes, starts, deltas, outlines, where, placed):
+    """Add the grey values of placed patches to canvases of H x W float32.
 
     Args:
-        image: (H, W) float32 canvas of the smooth background, to which the insides of cells are added in place.
-        halo: (H, W) float32 canvas that gets the strongest halo at each pixel without a cell.
+        inside, weights: get the weighted sum, and the sum of weights, of the grey values where cells are: cells that
+            touch run into each other over the width of their soft edges, and what is hidden shines through a little.
+        halo: gets, where no cell is, the halo of the nearest one, else the strongest.
+        kept: gets how far the halo brings its own grain, 0 to 1.
         labels: the canvas of :func:`find_places`, complete.
-        grain: (H, W) float32, noise that turning an image by any angle takes from it.
+        grain: noise that turning an image by any angle takes from it.
         lost: (N,) how much of it each patch lacks.
-        sizes, starts, deltas: patches of grey values above the background, float32.
+        sizes, starts, deltas, outlines: see :class:`.patches.Patches`.
         where, placed: of :func:`find_places`.
     """
     rows, columns = labels.shape
@@ -268,19 +298,23 @@ def paint(image, halo, labels, grain, lost, sizes, starts, deltas, where, placed
         if where[k] < 0:
             continue
         label = where[k] + 1
-        y, x = placed[where[k], 0], placed[where[k], 1]
+        y, x = int(placed[where[k], 0]), int(placed[where[k], 1])
         height, width = sizes[k]
-        patch = deltas[starts[k] : starts[k] + height * width].reshape(height, width)
-        for i in range(height):
+        for i in range(max(0, -y), min(height, rows - y)):
             row = y + i
-            if row < 0 or row >= rows:
-                continue
-            for j in range(width):
-                column = x + j
-                if column < 0 or column >= columns:
-                    continue
+            for j in range(max(0, -x), min(width, columns - x)):
+                column, at = x + j, starts[k] + i * width + j
+                away = outlines[at] / 4.0
+                value = deltas[at] + lost[k] * grain[row, column]
                 found = labels[row, column]
-                if found == label:
-                    image[row, column] += patch[i, j] + lost[k] * grain[row, column]
-                elif found == 0 and abs(patch[i, j]) > abs(halo[row, column]):
-                    halo[row, column] = patch[i, j]
+                if found == 0:
+                    own = min(max((FADED + away) / (FADED - KEPT), 0.0), 1.0)
+                    faded = deltas[at] + lost[k] * own * grain[row, column]
+                    if own > kept[row, column] or (own == kept[row, column] and abs(faded) > abs(halo[row, column])):
+                        halo[row, column], kept[row, column] = faded, own
+                    continue
+                weight = min(max(0.5 + away / (2 * _SOFT), 0.0), 1.0)
+                if found != label:
+                    weight = _SHINE if away > _SOFT else weight * 0.5
+                inside[row, column] += weight * value
+                weights[row, column] += weight

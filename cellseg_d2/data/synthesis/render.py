@@ -7,9 +7,10 @@ import numpy as np
 
 from ...errors import DatasetError
 from .cell_bank import CellBank
-from .cutout import FAR
+from .cutout import FAR, finest
 from .patches import Patches, draw_patches
 from .placement_loops import LEAST_VISIBLE, PAD, UNIT, find_places, paint
+from .turning_loops import turn_image
 
 __all__ = ["Placed", "Scene", "Target"]
 
@@ -63,8 +64,9 @@ class Scene:
     def __post_init__(self) -> None:
         height, width = self.smooth.shape
         shape = height + 2 * PAD, width + 2 * PAD
-        self._labels, self._away = np.zeros(shape, np.int32), np.full(shape, UNIT * FAR, np.uint8)
-        self._table, self._areas, self._count = np.zeros((256, 4), np.int64), np.zeros((256, 3), np.int64), 0
+        self._labels, self._nearest = np.zeros((2, *shape), np.int32)
+        self._away = np.full(shape, UNIT * FAR, np.uint8)
+        self._table, self._areas, self._count = np.zeros((256, 5), np.float64), np.zeros((256, 3), np.int64), 0
         if self.taken is not None:
             away = np.minimum(cv2.distanceTransform((~self.taken).astype(np.uint8), cv2.DIST_L2, 3), FAR)
             self._away[PAD:-PAD, PAD:-PAD] = cv2.convertScaleAbs(away, alpha=UNIT)
@@ -94,13 +96,14 @@ class Scene:
         """H x W image of grey values of a type, rounded and cut at its limits."""
         canvas = cv2.copyMakeBorder(self.smooth, PAD, PAD, PAD, PAD, cv2.BORDER_REPLICATE)
         noise = cv2.copyMakeBorder(self.residual, PAD, PAD, PAD, PAD, cv2.BORDER_REFLECT_101)
-        halo, grain = np.zeros_like(canvas), _lost_grain(noise)
+        inside, weights, halo, kept = np.zeros((4, *canvas.shape), np.float32)
+        grain = _lost_grain(noise)
         for patches, where in self._parts:
             paint(
-                canvas, halo, self._labels, grain, patches.lost, patches.sizes, patches.starts, patches.deltas, where,
-                self._table,
+                inside, weights, halo, kept, self._labels, grain, patches.lost, patches.sizes, patches.starts,
+                patches.deltas, patches.outlines, where, self._table,
             )  # fmt: skip
-        canvas += np.where(self._labels == 0, halo + noise, 0)
+        canvas += np.where(self._labels == 0, halo + (1 - kept) * noise, inside / np.maximum(weights, 1e-6))
         inner = canvas[PAD:-PAD, PAD:-PAD]
         kind = np.dtype(dtype)
         if kind.kind == "f":
@@ -132,7 +135,8 @@ class Scene:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
             self._areas = np.concatenate([self._areas, np.zeros_like(self._areas)])
         where, self._count, inside, seen = find_places(
-            self._labels, self._away, patches.sizes, patches.starts, patches.masks, patches.rims, patches.rim_starts,
+            self._labels, self._away, self._nearest, patches.sizes, patches.starts, patches.outlines, patches.rims,
+            patches.rim_starts,
             patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table, self._areas, limit,
             self._count, self.reach,
         )  # fmt: skip
@@ -145,11 +149,10 @@ def _lost_grain(noise: np.ndarray) -> np.ndarray:
     """What turning takes from noise: its finest grain, with the variance that a turn by 30 degrees loses."""
     few = noise[::5, ::5]
     usual = np.clip(noise, *(np.median(few) + np.array([-3, 3]) * 1.4826 * np.median(np.abs(few))))
-    part = usual[: 2 * _SAMPLE, : 2 * _SAMPLE]
-    height, width = part.shape
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 30, 1.0)
-    turned = cv2.warpAffine(part, turn, (width, height), flags=cv2.INTER_CUBIC)
-    middle = (slice(height // 4, -(height // 4)), slice(width // 4, -(width // 4)))
-    missing = max(float(part[middle].var() - turned[middle].var()), 0.0)
-    fine = usual - cv2.GaussianBlur(usual, (0, 0), 0.6)
+    part = np.ascontiguousarray(usual[: 2 * _SAMPLE, : 2 * _SAMPLE])
+    turned = np.empty_like(part)
+    turn_image(part, turned, np.radians(30))
+    inner = (slice(len(part) // 4, -(len(part) // 4)), slice(part.shape[1] // 4, -(part.shape[1] // 4)))
+    missing = max(float(part[inner].var() - turned[inner].var()), 0.0)
+    fine = finest(usual)
     return fine * np.float32(np.sqrt(missing) / max(float(fine.std()), 1e-6))
