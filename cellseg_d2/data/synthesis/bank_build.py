@@ -17,7 +17,8 @@ from ..livecell_names import hours_of, parse_name
 from ..rle import as_rle, decode_columns
 from .background import Background, smooth_field, split_background
 from .cell_bank import BankImage, BankWriter, CellBank
-from .cutout import MARGIN, Cutout, cut_out, free_pixels
+from .cutout import Cutout, cut_out, free_pixels
+from .units import MARGIN
 from .workers import in_order
 
 __all__ = ["build_bank"]

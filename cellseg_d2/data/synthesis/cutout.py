@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["FAR", "MARGIN", "Cutout", "crowd_reach", "cut_out", "finest", "free_pixels", "signed_distance"]
+from .measuring_loops import finest_detail
+from .units import CROWD, FADED, FAR, KEPT, MARGIN
 
-KEPT, FADED = 2.0, 6.0  # pixels outside of a cell up to which all grain is its image's, and from which on none is
-MARGIN = 12  # pixels around a cell that are cut out with it: its halo, which fades to nothing at the end
-FAR = 24  # pixels; neighbours farther away are none
-CROWD = 3.0
+__all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
+
+_PRIOR = 10.0  # pixels that the usual halo counts for
+_STRANGE = 4.0  # pixels outside of a cell within which a neighbour shows
 _TAPER = 5.0  # pixels over which the halo fades
 _TOUCH = 3.0  # pixels between the centres of border pixels of cells that touch
 
@@ -34,7 +35,7 @@ class Cutout:
         solidity: area over that of the convex hull.
         at_border: the cell touches the frame of the image.
         contrast: mean of ``delta`` inside.
-        grain: standard deviation of the finest detail inside, as a multiple of that of the image's background.
+        detail: strength of the finest grain inside, see :func:`.measuring_loops.finest_detail`.
     """
 
     top: int
@@ -49,7 +50,7 @@ class Cutout:
     solidity: float
     at_border: bool
     contrast: float
-    grain: float
+    detail: float
 
 
 def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:
@@ -63,11 +64,6 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
     inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     return np.where(mask, inside - 0.5, 0.5 - outside)
-
-
-def finest(plane: np.ndarray) -> np.ndarray:
-    """The finest detail of H x W float32 grey values, that which turning by any angle smooths."""
-    return plane - cv2.GaussianBlur(plane, (0, 0), 0.6)
 
 
 def cut_out(
@@ -153,24 +149,28 @@ class _Patch:
             self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area, gap, contact,
             crowding, float((self.own & self.others).sum() / area), _solidity(self.own, area),
             not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
-            float(delta[self.own].mean()), self._grain(delta, grain),
+            float(delta[self.own].mean()), finest_detail(values, self.own),
         )  # fmt: skip
 
     def _around(self, delta: np.ndarray, grain: np.ndarray, clean: np.ndarray, usual: np.ndarray) -> np.ndarray:
-        """The halo: as it is, grain and all, beside the cell, then smooth, then nothing."""
+        """The halo: as it is, grain and all, beside the cell, then smooth, then nothing. Where neighbours are it is the
+        usual one sooner, but not at once: what lies right beside the outline belongs to its picture."""
         weight = cv2.GaussianBlur(clean.astype(np.float32), (0, 0), 1.5)
         smoothed = cv2.GaussianBlur(np.where(clean, delta, 0), (0, 0), 1.5) / np.maximum(weight, 1e-6)
         trust = np.clip(weight / 0.25, 0, 1)
-        fallback = np.interp(-self.distance, np.arange(len(usual)), usual)
+        fallback = np.interp(-self.distance, np.arange(len(usual)), self._own_halo(delta, clean, usual))
         smoothed = trust * smoothed + (1 - trust) * fallback
-        kept = np.clip((FADED + self.distance) / (FADED - KEPT), 0, 1)
-        values = kept * np.where(clean, delta, fallback + grain) + (1 - kept) * smoothed
+        grainy = np.clip((FADED + self.distance) / (FADED - KEPT), 0, 1)
+        near = np.clip((_STRANGE + self.distance) / (_STRANGE - 1), 0, 1)
+        kept = cv2.GaussianBlur(np.where(clean, grainy, near), (0, 0), 0.7)
+        values = kept * delta + (1 - kept) * smoothed + np.maximum(grainy - kept, 0) * grain
         return values * np.clip((MARGIN + self.distance) / _TAPER, 0, 1)
 
-    def _grain(self, delta: np.ndarray, grain: np.ndarray) -> float:
-        """Finest detail of the cell against that of the background; 1 where there is no background to measure."""
-        inside, around = (finest(plane)[self.own].std() for plane in (delta, grain))
-        return float(np.clip(inside / around, 0.5, 5)) if around > 1e-3 else 1.0
+    def _own_halo(self, delta: np.ndarray, clean: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """(MARGIN + 1,) mean grey value by the distance from this cell; the usual one where it shows little."""
+        step = np.clip(np.rint(-self.distance[clean]), 0, MARGIN).astype(int)
+        total, count = np.bincount(step, delta[clean], MARGIN + 1), np.bincount(step, minlength=MARGIN + 1)
+        return (total + _PRIOR * usual) / (count + _PRIOR)
 
     def _neighbourhood(self) -> tuple[float, float]:
         """Gap to the nearest other cell, and share of the outline that touches one."""

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from .cell_bank import BankImage, CellBank
-from .cutout import CROWD
 from .density import parse_density
 from .outline_loops import trace_outlines
 from .recipe import Plan, Recipe
 from .render import Placed, Scene, Target
+from .units import CROWD
 
 __all__ = ["Synthetic", "annotate", "generate"]
 

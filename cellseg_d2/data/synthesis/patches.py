@@ -5,14 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cell_bank import CellBank
-from .cutout import MARGIN
-from .placement_loops import DRAWS, NEAR, TRIES
-from .turning_loops import measure_nearness, measure_rims, turn_patches
+from .measuring_loops import measure_details, measure_nearness, measure_rims
+from .placement_loops import DRAWS, TRIES
+from .turning_loops import turn_patches
+from .units import MARGIN, NEAR
 
 __all__ = ["TURNS", "Patches", "draw_patches"]
 
 # How cells may be turned: by any angle and mirrored, by right angles and mirrored, or not at all (optics that throw
 # shadows, such as differential interference contrast)
+_NOISE = 0.3  # share of the detail lost in turning that was noise, not structure: makes both sets equally noisy
 TURNS = ("free", "right", "none")
 
 
@@ -29,7 +31,7 @@ class Patches:
         rims: (R, 2) int32, rows and columns of border pixels; those of patch n from ``rim_starts[n]`` on.
         nearness: uint8, distance to the cell in parts of ``UNIT`` a pixel, in the patch with ``NEAR`` pixels around it;
             that of patch n from ``near_starts[n]`` on.
-        lost: (N,) float32, the finest detail that interpolation smoothed, as a multiple of the background's.
+        lost: (N,) float32, strength of the finest grain that interpolation took from each cell.
         wishes: (N, 3) float64, gap, contact and crowding of the source.
         draws: (N, TRIES, DRAWS) float64.
     """
@@ -60,15 +62,21 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
     """
     rows = bank.cells[cells]
     draws = rng.random((len(cells), TRIES, DRAWS))
-    linear = _linear(len(cells), turn, rng)
+    quarters, mirrored, angles = _turns(len(cells), turn, rng)
+    linear = _linear(quarters, mirrored, angles)
     shapes = np.stack([rows["height"], rows["width"]], 1).astype(np.int64)
     inner = np.ceil((np.abs(linear) @ (shapes[:, ::-1, None] - 2 * MARGIN))[..., 0] - 1e-9).astype(np.int64)
     sizes = inner[:, ::-1] + 2 * MARGIN
     moved = np.concatenate([linear, sizes[:, ::-1, None] / 2 - linear @ (shapes[:, ::-1, None] / 2)], axis=2)
     starts = _starts(sizes.prod(axis=1))
     deltas, outlines = np.empty(starts[-1], np.float32), np.empty(starts[-1], np.int8)
-    offsets, scales = rows["offset"].astype(np.int64), rows["scale"].astype(np.float64)
-    turn_patches(*bank.planes, offsets, shapes, scales, _inverse(moved), sizes, starts, deltas, outlines)
+    turn_patches(
+        *bank.planes, rows["offset"].astype(np.int64), shapes, rows["scale"].astype(np.float64), quarters, mirrored,
+        angles, sizes, starts, deltas, outlines,
+    )  # fmt: skip
+    details = np.empty(len(cells))
+    measure_details(deltas, outlines, sizes, starts, details)
+    lost = np.sqrt(_NOISE * np.maximum(rows["detail"].astype(np.float64) ** 2 - details**2, 0)).astype(np.float32)
     rims, rim_starts = np.empty((np.count_nonzero(outlines > 0), 2), np.int32), np.empty(len(cells) + 1, np.int64)
     count = measure_rims(outlines, sizes, starts, rims, rim_starts)
     near_starts = _starts((sizes + 2 * NEAR).prod(axis=1))
@@ -78,28 +86,25 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
     affine = np.concatenate([linear, moved[:, :, 2:] - linear @ corner], axis=2)
     return Patches(
         cells, affine, sizes, starts[:-1], deltas, outlines, rims[:count], rim_starts, nearness, near_starts[:-1],
-        rows["grain"] * np.float32(turn == "free"),
-        np.stack([rows[name] for name in ("gap", "contact", "crowding")], 1).astype(np.float64), draws,
+        lost, np.stack([rows[name] for name in ("gap", "contact", "crowding")], 1).astype(np.float64), draws,
     )  # fmt: skip
 
 
-def _linear(count: int, turn: str, rng: np.random.Generator) -> np.ndarray:
-    """(N, 2, 2) random turns and reflections."""
-    angles, mirrored = rng.random(count), rng.random(count) < 0.5
+def _turns(count: int, turn: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) quarters of a turn, whether mirrored before (both int64), and a further angle within an eighth of a turn."""
+    quarters, mirrored = rng.integers(0, 4, count), rng.integers(0, 2, count)
+    angles = rng.uniform(-np.pi / 4, np.pi / 4, count)
     if turn == "none":
-        return np.tile(np.eye(2), (count, 1, 1))
-    angles = 2 * np.pi * (angles if turn == "free" else np.floor(4 * angles) / 4)
-    cosine, sine, side = np.cos(angles), np.sin(angles), np.where(mirrored, -1.0, 1.0)
+        return np.zeros_like(quarters), np.zeros_like(mirrored), np.zeros(count)
+    return quarters, mirrored, angles if turn == "free" else np.zeros(count)
+
+
+def _linear(quarters: np.ndarray, mirrored: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(N, 2, 2) what :func:`_turns` does to x and y."""
+    turn = quarters * np.pi / 2 + angles
+    cosine, sine, side = np.cos(turn), np.sin(turn), 1.0 - 2.0 * mirrored
     linear = np.stack([side * cosine, -sine, side * sine, cosine], 1).reshape(-1, 2, 2)
-    return linear if turn == "free" else np.rint(linear)
-
-
-def _inverse(affine: np.ndarray) -> np.ndarray:
-    """(N, 2, 3) inverse maps, from pixel centres to pixel centres."""
-    linear = np.linalg.inv(affine[:, :, :2])
-    middle = np.full((2, 1), 0.5)
-    shift = linear @ (middle - affine[:, :, 2:]) - middle
-    return np.concatenate([linear, shift], axis=2)
+    return np.where((angles == 0)[:, None, None], np.rint(linear), linear)
 
 
 def _starts(sizes: np.ndarray) -> np.ndarray:

@@ -9,13 +9,10 @@ differ. Numba compiles anew where this file changes, but not where a constant of
 import numpy as np
 from numba import njit
 
-from .cutout import FADED, FAR, KEPT, MARGIN
+from .units import FADED, FAR, KEPT, NEAR, PAD, UNIT
 
-__all__ = ["DRAWS", "LEAST_VISIBLE", "NEAR", "PAD", "TRIES", "UNIT", "find_places", "paint"]
+__all__ = ["DRAWS", "LEAST_VISIBLE", "TRIES", "find_places", "paint"]
 
-PAD = 32  # pixels around the image
-UNIT = 4  # parts of a pixel
-NEAR = FAR - MARGIN  # pixels around a patch in which distances to its cell are known
 TRIES = 8  # places that are looked at for each cell; one in four where there is room, the others beside a cell
 # What is drawn for each try: which cell to go to, from which angle, a free place, how far to push, above or below
 DRAWS = 5
@@ -25,8 +22,7 @@ _STEPS = 12
 _ROOM_SAMPLES = 12  # of which the roomiest place is taken
 _UNWISHED = 1000.0  # added to the score of a place that no one wishes for
 _MOST_HIDDEN = 0.12  # share of a cell that others may lie over
-_SOFT = 1.5  # pixels on both sides of an outline
-_SHINE = 0.15  # weight of a hidden cell
+_SOFT, _BLEND = 2.0, 1.0  # pixels, see paint
 LEAST_VISIBLE = 16  # pixels of a cell in the image, or it is not annotated
 
 
@@ -279,42 +275,35 @@ def _put(labels, away, nearest, mask, near, y, x, index, on_top, areas):
 
 
 @njit(cache=True)
-def paint(inside, weights, halo, kept, labels, grain, lost, sizes, starts, deltas, outlines, where, placed):
-    """Add the grey values of placed patches to canvases of H x W float32.
+def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, where, placed):
+    """Add placed patches to canvases of H x W float32; divided by ``weights`` they are the weighted means.
+
+    Each patch counts by w = exp(min(d, SOFT) / BLEND), with d the pixels from its outline, positive inside: alone it is
+    as it was cut out, cells that touch run into each other over their soft edges, halos go over into each other half
+    way, and where cells overlap both shine through.
 
     Args:
-        inside, weights: get the weighted sum, and the sum of weights, of the grey values where cells are: cells that
-            touch run into each other over the width of their soft edges, and what is hidden shines through a little.
-        halo: gets, where no cell is, the halo of the nearest one, else the strongest.
-        kept: gets how far the halo brings its own grain, 0 to 1.
-        labels: the canvas of :func:`find_places`, complete.
-        grain: noise that turning an image by any angle takes from it.
+        mixed: gets w times the grey value above the background.
+        kept: gets w times how far it brings its own grain, 0 to 1.
+        weights: gets w.
+        grain: noise whose finest grain has the strength 1.
         lost: (N,) how much of it each patch lacks.
         sizes, starts, deltas, outlines: see :class:`.patches.Patches`.
         where, placed: of :func:`find_places`.
     """
-    rows, columns = labels.shape
+    rows, columns = weights.shape
+    table = np.exp(np.minimum(np.arange(-128, 128) / 4.0, _SOFT) / _BLEND)
     for k in range(len(sizes)):
         if where[k] < 0:
             continue
-        label = where[k] + 1
         y, x = int(placed[where[k], 0]), int(placed[where[k], 1])
         height, width = sizes[k]
         for i in range(max(0, -y), min(height, rows - y)):
             row = y + i
             for j in range(max(0, -x), min(width, columns - x)):
                 column, at = x + j, starts[k] + i * width + j
-                away = outlines[at] / 4.0
-                value = deltas[at] + lost[k] * grain[row, column]
-                found = labels[row, column]
-                if found == 0:
-                    own = min(max((FADED + away) / (FADED - KEPT), 0.0), 1.0)
-                    faded = deltas[at] + lost[k] * own * grain[row, column]
-                    if own > kept[row, column] or (own == kept[row, column] and abs(faded) > abs(halo[row, column])):
-                        halo[row, column], kept[row, column] = faded, own
-                    continue
-                weight = min(max(0.5 + away / (2 * _SOFT), 0.0), 1.0)
-                if found != label:
-                    weight = _SHINE if away > _SOFT else weight * 0.5
-                inside[row, column] += weight * value
+                weight = table[outlines[at] + 128]
+                own = min(max((FADED + outlines[at] / 4.0) / (FADED - KEPT), 0.0), 1.0)
+                mixed[row, column] += weight * (deltas[at] + lost[k] * own * grain[row, column])
+                kept[row, column] += weight * own
                 weights[row, column] += weight

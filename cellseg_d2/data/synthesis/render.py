@@ -7,15 +7,15 @@ import numpy as np
 
 from ...errors import DatasetError
 from .cell_bank import CellBank
-from .cutout import FAR, finest
+from .measuring_loops import finest_detail
 from .patches import Patches, draw_patches
-from .placement_loops import LEAST_VISIBLE, PAD, UNIT, find_places, paint
-from .turning_loops import turn_image
+from .placement_loops import LEAST_VISIBLE, find_places, paint
+from .units import FAR, PAD, UNIT
 
 __all__ = ["Placed", "Scene", "Target"]
 
 _AT_ONCE = 48  # cells that are turned before it is seen which of them are needed
-_SAMPLE = 128  # pixels
+_SAMPLE = 256  # pixels
 _PATIENCE = 60  # cells in a row, or half as many as lie there, that find no place: the image is full
 
 
@@ -96,14 +96,15 @@ class Scene:
         """H x W image of grey values of a type, rounded and cut at its limits."""
         canvas = cv2.copyMakeBorder(self.smooth, PAD, PAD, PAD, PAD, cv2.BORDER_REPLICATE)
         noise = cv2.copyMakeBorder(self.residual, PAD, PAD, PAD, PAD, cv2.BORDER_REFLECT_101)
-        inside, weights, halo, kept = np.zeros((4, *canvas.shape), np.float32)
-        grain = _lost_grain(noise)
+        mixed, kept, weights = np.zeros((3, *canvas.shape), np.float32)
+        grain = _grain(noise)
         for patches, where in self._parts:
             paint(
-                inside, weights, halo, kept, self._labels, grain, patches.lost, patches.sizes, patches.starts,
-                patches.deltas, patches.outlines, where, self._table,
+                mixed, kept, weights, grain, patches.lost, patches.sizes, patches.starts, patches.deltas,
+                patches.outlines, where, self._table,
             )  # fmt: skip
-        canvas += np.where(self._labels == 0, halo + (1 - kept) * noise, inside / np.maximum(weights, 1e-6))
+        weights = np.maximum(weights, 1e-12)
+        canvas += mixed / weights + (1 - kept / weights) * noise
         inner = canvas[PAD:-PAD, PAD:-PAD]
         kind = np.dtype(dtype)
         if kind.kind == "f":
@@ -136,23 +137,18 @@ class Scene:
             self._areas = np.concatenate([self._areas, np.zeros_like(self._areas)])
         where, self._count, inside, seen = find_places(
             self._labels, self._away, self._nearest, patches.sizes, patches.starts, patches.outlines, patches.rims,
-            patches.rim_starts,
-            patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table, self._areas, limit,
-            self._count, self.reach,
+            patches.rim_starts, patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table,
+            self._areas, limit, self._count, self.reach,
         )  # fmt: skip
         self.seen = int(inside), int(seen)
         self._parts.append((patches, where))
         return where
 
 
-def _lost_grain(noise: np.ndarray) -> np.ndarray:
-    """What turning takes from noise: its finest grain, with the variance that a turn by 30 degrees loses."""
+def _grain(noise: np.ndarray) -> np.ndarray:
+    """The finest grain of noise, without dirt, scaled to a finest detail of 1."""
     few = noise[::5, ::5]
     usual = np.clip(noise, *(np.median(few) + np.array([-3, 3]) * 1.4826 * np.median(np.abs(few))))
-    part = np.ascontiguousarray(usual[: 2 * _SAMPLE, : 2 * _SAMPLE])
-    turned = np.empty_like(part)
-    turn_image(part, turned, np.radians(30))
-    inner = (slice(len(part) // 4, -(len(part) // 4)), slice(part.shape[1] // 4, -(part.shape[1] // 4)))
-    missing = max(float(part[inner].var() - turned[inner].var()), 0.0)
-    fine = finest(usual)
-    return fine * np.float32(np.sqrt(missing) / max(float(fine.std()), 1e-6))
+    fine = usual - cv2.GaussianBlur(usual, (0, 0), 0.6)
+    part = np.ascontiguousarray(fine[:_SAMPLE, :_SAMPLE])
+    return fine / np.float32(max(finest_detail(part, np.ones(part.shape, bool)), 1e-3))

@@ -1,31 +1,45 @@
-"""Compiled loops that turn cells of a bank and measure what placement needs of them.
+"""Compiled loops that turn cells of a bank.
 
 A cell in the bank is h x w int16 grey values, in steps of its own scale, and h x w int8 quarters of a pixel to the
-outline. Turned patches lie one after the other in flat arrays, as their sizes differ. Numba compiles anew where this
-file changes, but not where a constant of another one does.
+outline. Turned patches lie one after the other in flat arrays, as their sizes differ. Grey values are turned by right
+angles, which loses nothing, and then by three shears (Paeth 1986), each a shift of rows or columns by a windowed sinc
+(Lanczos): two-dimensional interpolation would smooth the grain, which gives synthetic cells away.
+
+Numba compiles anew where this file changes, but not where a constant of another one does.
 """
 
 import numpy as np
 from numba import njit
 
-from .cutout import FAR, MARGIN
-from .placement_loops import NEAR, UNIT
+from .units import MARGIN
 
-__all__ = ["measure_nearness", "measure_rims", "turn_image", "turn_patches"]
+__all__ = ["turn_patches"]
 
-_SHARPNESS = -1.0  # of the cubic convolution (Keys 1981); sharper ones keep more of the grain
+_TAPS, _PHASES = 8, 256
 _OUTSIDE = -4.0 * MARGIN  # quarters of a pixel
-_NEXT, _DIAGONAL = UNIT, round(1.414 * UNIT)
+
+
+def _lanczos() -> np.ndarray:
+    """(PHASES + 1, TAPS) float32 weights of the pixels around a place k / PHASES of a pixel beyond the fourth."""
+    away = np.arange(_TAPS)[None] - (_TAPS // 2 - 1) - np.arange(_PHASES + 1)[:, None] / _PHASES
+    weights = np.sinc(away) * np.sinc(away / (_TAPS // 2))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+_WEIGHTS = _lanczos()
 
 
 @njit(cache=True, fastmath=True)
-def turn_patches(values, distances, offsets, shapes, scales, inverse, sizes, starts, deltas, outlines):
-    """Interpolate grey values (cubic) and distances (linear) of turned cells.
+def turn_patches(
+    values, distances, offsets, shapes, scales, quarters, mirrored, angles, sizes, starts, deltas, outlines
+):
+    """Turn cells: mirrored left to right where that is asked for, then by quarters of a turn, then by an angle.
 
     Args:
         values, distances: the bank as int16 and as int8.
         offsets: (N,) byte at which each cell begins; shapes: (N, 2) its height and width; scales: (N,) its step.
-        inverse: (N, 2, 3) from x, y of a turned pixel to those of the cell, both of pixel centres.
+        quarters, mirrored: (N,) int64; angles: (N,) radians, at most an eighth of a turn. A positive turn takes the x
+            axis to the y axis.
         sizes, starts: (N, 2) height and width of each turned patch, and where it begins in the two outputs.
         deltas, outlines: float32 and int8, filled: grey values, and quarters of a pixel to the outline, positive
             inside.
@@ -33,123 +47,92 @@ def turn_patches(values, distances, offsets, shapes, scales, inverse, sizes, sta
     for n in range(len(offsets)):
         height, width = shapes[n]
         first = offsets[n] // 2
-        source = values[first : first + height * width].reshape(height, width)
+        source = _upright(values[first : first + height * width].reshape(height, width), quarters[n], mirrored[n])
         first = offsets[n] + 2 * height * width
-        known = distances[first : first + height * width].reshape(height, width)
+        known = _upright(distances[first : first + height * width].reshape(height, width), quarters[n], mirrored[n])
         rows, columns = sizes[n]
-        for i in range(rows):
-            for j in range(columns):
-                x = inverse[n, 0, 0] * j + inverse[n, 0, 1] * i + inverse[n, 0, 2]
-                y = inverse[n, 1, 0] * j + inverse[n, 1, 1] * i + inverse[n, 1, 2]
-                at = starts[n] + i * columns + j
-                deltas[at], outlines[at] = 0.0, -128
-                left, top = int(np.floor(x)), int(np.floor(y))
-                if left < -1 or top < -1 or left > width - 1 or top > height - 1:
-                    continue
-                away = _linear(known, top, left, y - top, x - left)
-                if away > _OUTSIDE:
-                    outlines[at] = int(np.ceil(away)) if away > 0 else int(np.floor(away))
-                    deltas[at] = scales[n] * _cubic(source, top, left, y - top, x - left)
-
-
-@njit(cache=True, fastmath=True)
-def turn_image(image, turned, radians):
-    """Turn an image about its middle, to see what interpolation does to it: H x W float32, ``turned`` is filled."""
-    middle_y, middle_x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
-    cosine, sine = np.cos(radians), np.sin(radians)
-    for i in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            y = middle_y + cosine * (i - middle_y) - sine * (j - middle_x)
-            x = middle_x + sine * (i - middle_y) + cosine * (j - middle_x)
-            top, left = int(np.floor(y)), int(np.floor(x))
-            turned[i, j] = _cubic(image, top, left, y - top, x - left)
+        place = slice(starts[n], starts[n] + rows * columns)
+        turned = deltas[place].reshape(rows, columns)
+        _shear(source, angles[n], turned)
+        turned *= np.float32(scales[n])
+        _turn_outline(known, angles[n], outlines[place].reshape(rows, columns))
 
 
 @njit(cache=True)
-def _linear(outline, top, left, down, right):
-    """Bilinear interpolation; far outside beyond the border."""
-    total = 0.0
-    for i in range(2):
-        for j in range(2):
-            row, column = top + i, left + j
-            inside = 0 <= row < outline.shape[0] and 0 <= column < outline.shape[1]
-            value = outline[row, column] if inside else _OUTSIDE
-            total += value * (down if i else 1.0 - down) * (right if j else 1.0 - right)
-    return total
+def _upright(plane, quarters, mirrored):
+    """A plane as float32, mirrored and turned by right angles."""
+    height, width = plane.shape
+    odd = quarters % 2 == 1
+    result = np.empty((width, height) if odd else (height, width), np.float32)
+    for i in range(height):
+        for j in range(width):
+            column = width - 1 - j if mirrored else j
+            if quarters == 0:
+                result[i, column] = plane[i, j]
+            elif quarters == 1:
+                result[column, height - 1 - i] = plane[i, j]
+            elif quarters == 2:
+                result[height - 1 - i, width - 1 - column] = plane[i, j]
+            else:
+                result[width - 1 - column, i] = plane[i, j]
+    return result
 
 
 @njit(cache=True, fastmath=True)
-def _cubic(source, top, left, down, right):
-    """Bicubic interpolation; 0 beyond the border."""
-    column_weights = _weights(right)
-    row_weights = _weights(down)
-    total = 0.0
-    whole = top >= 1 and left >= 1 and top + 2 < source.shape[0] and left + 2 < source.shape[1]
-    for i in range(4):
-        row = top - 1 + i
-        if whole or 0 <= row < source.shape[0]:
-            along = 0.0
-            for j in range(4):
-                column = left - 1 + j
-                if whole or 0 <= column < source.shape[1]:
-                    along += column_weights[j] * source[row, column]
-            total += row_weights[i] * along
-    return total
+def _shear(source, angle, turned):
+    """Turn a plane about its middle by three shears; 0 beyond its border."""
+    height, width = source.shape
+    rows, columns = turned.shape
+    if angle == 0.0:
+        turned[:] = source
+        return
+    along, across = -np.tan(angle / 2), np.sin(angle)
+    wide = int(np.ceil(width + abs(along) * height)) + 2
+    wide += (wide - width) % 2  # so that both have the same pixel centres
+    first, second = np.empty((height, wide), np.float32), np.empty((rows, wide), np.float32)
+    for i in range(height):
+        _shift(source[i], first[i], (width - wide) / 2 - along * (i + 0.5 - height / 2))
+    for j in range(wide):
+        _shift(first[:, j], second[:, j], (height - rows) / 2 - across * (j + 0.5 - wide / 2))
+    for i in range(rows):
+        _shift(second[i], turned[i], (wide - columns) / 2 - along * (i + 0.5 - rows / 2))
 
 
 @njit(cache=True, fastmath=True)
-def _weights(f):
-    """Of four pixels for a place ``f`` beyond the second one."""
-    a, g = _SHARPNESS, 1.0 - f
-    before, after = a * f * g * g, a * g * f * f
-    second = ((a + 2) * f - (a + 3)) * f * f + 1
-    return before, second, 1.0 - before - second - after, after
+def _shift(source, target, begin):
+    """Values of a line at the places ``begin``, ``begin`` + 1, ..., interpolated; 0 beyond its ends."""
+    whole = int(np.floor(begin))
+    weights = _WEIGHTS[int(np.round((begin - whole) * _PHASES))]
+    count = len(source)
+    for k in range(len(target)):
+        first = whole + k - (_TAPS // 2 - 1)
+        total = np.float32(0)
+        if first >= 0 and first + _TAPS <= count:
+            for t in range(_TAPS):
+                total += weights[t] * source[first + t]
+        else:
+            for t in range(max(0, -first), min(_TAPS, count - first)):
+                total += weights[t] * source[first + t]
+        target[k] = total
 
 
-@njit(cache=True)
-def measure_rims(outlines, sizes, starts, rims, rim_starts):
-    """Fill ``rims`` (R, 2) with rows and columns of every second pixel of each mask beside one that is not of it, and
-    ``rim_starts`` (N + 1,) with where those of each patch begin."""
-    count = 0
-    for n in range(len(sizes)):
-        rim_starts[n] = count
-        rows, columns = sizes[n]
-        mask = outlines[starts[n] : starts[n] + rows * columns].reshape(rows, columns) > 0
-        for i in range(rows):
-            for j in range(columns):
-                if not mask[i, j]:
-                    continue
-                inner = 0 < i < rows - 1 and 0 < j < columns - 1
-                if inner and mask[i - 1, j] and mask[i + 1, j] and mask[i, j - 1] and mask[i, j + 1]:
-                    continue
-                if (i + j) % 2 == 0:  # half of them, evenly, cost half of the time
-                    rims[count, 0], rims[count, 1] = i, j
-                    count += 1
-    rim_starts[len(sizes)] = count
-    return count
-
-
-@njit(cache=True)
-def measure_nearness(outlines, sizes, starts, nearness, near_starts):
-    """Fill ``nearness`` (uint8) with the distance to each cell in its patch with NEAR pixels around it, in parts of
-    UNIT a pixel, at most FAR pixels: a chamfer distance (Borgefors 1986), which is too long by at most 8 %."""
-    for n in range(len(sizes)):
-        rows, columns = sizes[n]
-        mask = outlines[starts[n] : starts[n] + rows * columns].reshape(rows, columns) > 0
-        tall, wide = rows + 2 * NEAR, columns + 2 * NEAR
-        near = nearness[near_starts[n] : near_starts[n] + tall * wide].reshape(tall, wide)
-        near[:] = UNIT * FAR
-        for i in range(rows):
-            for j in range(columns):
-                if mask[i, j]:
-                    near[i + NEAR, j + NEAR] = 0
-        for i in range(1, tall):
-            for j in range(1, wide - 1):
-                ahead = min(near[i, j - 1], near[i - 1, j]) + _NEXT
-                aslant = min(near[i - 1, j - 1], near[i - 1, j + 1]) + _DIAGONAL
-                near[i, j] = min(near[i, j], min(ahead, aslant))
-        for i in range(tall - 2, -1, -1):
-            for j in range(wide - 2, 0, -1):
-                ahead = min(near[i, j + 1], near[i + 1, j]) + _NEXT
-                aslant = min(near[i + 1, j + 1], near[i + 1, j - 1]) + _DIAGONAL
-                near[i, j] = min(near[i, j], min(ahead, aslant))
+@njit(cache=True, fastmath=True)
+def _turn_outline(known, angle, turned):
+    """Turn the distances to an outline by linear interpolation; far outside beyond the border."""
+    height, width = known.shape
+    rows, columns = turned.shape
+    cosine, sine = np.cos(angle), np.sin(angle)
+    for i in range(rows):
+        for j in range(columns):
+            right, down = j + 0.5 - columns / 2, i + 0.5 - rows / 2
+            x = cosine * right + sine * down + width / 2 - 0.5
+            y = cosine * down - sine * right + height / 2 - 0.5
+            left, top = int(np.floor(x)), int(np.floor(y))
+            away = 0.0
+            for m in range(2):
+                for k in range(2):
+                    row, column = top + m, left + k
+                    inside = 0 <= row < height and 0 <= column < width
+                    value = known[row, column] if inside else _OUTSIDE
+                    away += value * (y - top if m else 1.0 - y + top) * (x - left if k else 1.0 - x + left)
+            turned[i, j] = int(np.ceil(away)) if away > 0 else int(np.floor(away))
