@@ -27,11 +27,11 @@ _MAGIC = b"cellseg_d2 cell bank 1\n".ljust(32, b"\0")
 CELL = np.dtype(
     [("offset", "<i8"), ("source", "<i8"), ("image", "<i4"), ("category", "<i4"), ("top", "<i4"), ("left", "<i4")]
     + [("height", "<i4"), ("width", "<i4"), ("area", "<i4"), ("gap", "<f4"), ("contact", "<f4"), ("crowding", "<f4")]
-    + [("overlapped", "<f4"), ("solidity", "<f4"), ("contrast", "<f4"), ("detail", "<f4")]
+    + [("overlapped", "<f4"), ("solidity", "<f4"), ("contrast", "<f4"), ("noise", "<f4")]
     + [("scale", "<f4"), ("at_border", "u1"), ("usable", "u1")]
 )
 _MEASURED = (
-    "top", "left", "area", "gap", "contact", "crowding", "overlapped", "solidity", "contrast", "detail", "at_border",
+    "top", "left", "area", "gap", "contact", "crowding", "overlapped", "solidity", "contrast", "noise", "at_border",
 )  # fmt: skip
 _STEPS = 32_000  # of the largest grey value of a cell
 # Robust standard deviations of log area and of contrast within a cell type; dividing cells are bright, but still cells

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .measuring_loops import finest_detail
+from .measuring_loops import noise_level
 from .units import CROWD, FADED, FAR, KEPT, MARGIN
 
 __all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
@@ -35,7 +35,7 @@ class Cutout:
         solidity: area over that of the convex hull.
         at_border: the cell touches the frame of the image.
         contrast: mean of ``delta`` inside.
-        detail: strength of the finest grain inside, see :func:`.measuring_loops.finest_detail`.
+        noise: standard deviation of the noise inside, see :func:`.measuring_loops.noise_level`.
     """
 
     top: int
@@ -50,7 +50,7 @@ class Cutout:
     solidity: float
     at_border: bool
     contrast: float
-    detail: float
+    noise: float
 
 
 def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:
@@ -149,7 +149,7 @@ class _Patch:
             self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area, gap, contact,
             crowding, float((self.own & self.others).sum() / area), _solidity(self.own, area),
             not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
-            float(delta[self.own].mean()), finest_detail(values, self.own),
+            float(delta[self.own].mean()), noise_level(values, self.own),
         )  # fmt: skip
 
     def _around(self, delta: np.ndarray, grain: np.ndarray, clean: np.ndarray, usual: np.ndarray) -> np.ndarray:

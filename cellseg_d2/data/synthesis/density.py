@@ -26,13 +26,13 @@ class DensityModel(Protocol):
 
     def draw(self, like: BankImage, others: Sequence[BankImage], index: int, rng: np.random.Generator) -> Target:
         """The target of the ``index``-th synthetic image, whose background is that of ``like``; ``others`` are the
-        source images of its cell type, itself included."""
+        source images of its kind, itself included."""
         ...
 
 
 @dataclass(frozen=True)
 class RealDensity:
-    """The numbers of cells a pixel of real images of the type, each spread by a few percent."""
+    """The numbers of cells a pixel of real images of the same kind, each spread by a few percent."""
 
     def draw(self, like: BankImage, others: Sequence[BankImage], index: int, rng: np.random.Generator) -> Target:
         """See :class:`DensityModel`."""
@@ -83,7 +83,7 @@ class ListDensity:
 
 
 def fit_growth(images: Sequence[BankImage]):
-    """The logistic growth curve of images of one cell type: hours -> cells a pixel.
+    """The logistic growth curve of images of one kind: hours -> cells a pixel.
 
     Raises:
         DatasetError: fewer than four different times.

@@ -47,11 +47,11 @@ def generate(bank: CellBank, plan: Plan, recipe: Recipe, index: int, target: Tar
     rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(index,)))
     source = plan.sources[index % len(plan.sources)]
     like = bank.images[source]
-    drawn = parse_density(recipe.density).draw(like, plan.cell_type(source), index, rng)
+    drawn = parse_density(recipe.density).draw(like, plan.alike(source), index, rng)
     target = target or drawn
     ground = plan.background(source, rng)
     scene = Scene(*_background(bank, ground, rng), reach=CROWD * float(np.sqrt(like.area)))
-    reached = scene.fill(bank, plan.cells(source), target, recipe.turn, rng)
+    reached = scene.fill(bank, plan.draw(source, target), target, recipe.turn, rng)
     image = scene.picture(bank.images[ground].dtype)
     return Synthetic(image, like, bank.images[ground], annotate(scene, bank, recipe.seed), target, reached)
 

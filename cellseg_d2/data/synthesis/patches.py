@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cell_bank import CellBank
-from .measuring_loops import measure_details, measure_nearness, measure_rims
+from .measuring_loops import measure_nearness, measure_noise, measure_rims
 from .placement_loops import DRAWS, TRIES
 from .turning_loops import turn_patches
 from .units import MARGIN, NEAR
@@ -14,7 +14,6 @@ __all__ = ["TURNS", "Patches", "draw_patches"]
 
 # How cells may be turned: by any angle and mirrored, by right angles and mirrored, or not at all (optics that throw
 # shadows, such as differential interference contrast)
-_NOISE = 0.3  # share of the detail lost in turning that was noise, not structure: makes both sets equally noisy
 TURNS = ("free", "right", "none")
 
 
@@ -31,7 +30,7 @@ class Patches:
         rims: (R, 2) int32, rows and columns of border pixels; those of patch n from ``rim_starts[n]`` on.
         nearness: uint8, distance to the cell in parts of ``UNIT`` a pixel, in the patch with ``NEAR`` pixels around it;
             that of patch n from ``near_starts[n]`` on.
-        lost: (N,) float32, strength of the finest grain that interpolation took from each cell.
+        lost: (N,) float32, standard deviation of the noise that interpolation took from each cell.
         wishes: (N, 3) float64, gap, contact and crowding of the source.
         draws: (N, TRIES, DRAWS) float64.
     """
@@ -51,7 +50,9 @@ class Patches:
     draws: np.ndarray
 
 
-def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Generator) -> Patches:
+def draw_patches(
+    bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Generator, crowding: np.ndarray
+) -> Patches:
     """Take cells of a bank and turn each at random.
 
     Args:
@@ -59,6 +60,7 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
         cells: (N,) places in it.
         turn: one of :data:`TURNS`.
         rng: draws angles and what placement needs.
+        crowding: (N,) factor on the number of neighbours that each wishes for.
     """
     rows = bank.cells[cells]
     draws = rng.random((len(cells), TRIES, DRAWS))
@@ -74,9 +76,9 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
         *bank.planes, rows["offset"].astype(np.int64), shapes, rows["scale"].astype(np.float64), quarters, mirrored,
         angles, sizes, starts, deltas, outlines,
     )  # fmt: skip
-    details = np.empty(len(cells))
-    measure_details(deltas, outlines, sizes, starts, details)
-    lost = np.sqrt(_NOISE * np.maximum(rows["detail"].astype(np.float64) ** 2 - details**2, 0)).astype(np.float32)
+    left = np.empty(len(cells))
+    measure_noise(deltas, outlines, sizes, starts, left)
+    lost = np.sqrt(np.maximum(rows["noise"].astype(np.float64) ** 2 - left**2, 0)).astype(np.float32)
     rims, rim_starts = np.empty((np.count_nonzero(outlines > 0), 2), np.int32), np.empty(len(cells) + 1, np.int64)
     count = measure_rims(outlines, sizes, starts, rims, rim_starts)
     near_starts = _starts((sizes + 2 * NEAR).prod(axis=1))
@@ -86,7 +88,7 @@ def draw_patches(bank: CellBank, cells: np.ndarray, turn: str, rng: np.random.Ge
     affine = np.concatenate([linear, moved[:, :, 2:] - linear @ corner], axis=2)
     return Patches(
         cells, affine, sizes, starts[:-1], deltas, outlines, rims[:count], rim_starts, nearness, near_starts[:-1],
-        lost, np.stack([rows[name] for name in ("gap", "contact", "crowding")], 1).astype(np.float64), draws,
+        lost, np.stack([rows["gap"], rows["contact"], rows["crowding"] * crowding], 1).astype(np.float64), draws,
     )  # fmt: skip
 
 

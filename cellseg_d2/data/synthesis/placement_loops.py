@@ -71,7 +71,7 @@ def find_places(
             if score < 1e8:
                 expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
                 crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
-                score += abs(crowd - expected) / (1.0 + expected)
+                score += 2.0 * abs(crowd - expected) / (1.0 + expected)
             if score < best:
                 best, best_y, best_x = score, y, x
         if best >= 1e8:
@@ -122,7 +122,7 @@ def _try(labels, away, nearest, mask, rim, wish, draw, placed, areas, count, hit
         if wish[0] >= 1.0:
             intrusion += _UNWISHED
     missed = abs(max(gap / UNIT - 1.0, 0.0) - min(wish[0], FAR - 1.0))
-    return y, x, intrusion + missed / (2.0 + wish[0]) + 3.0 * abs(contact - wish[1])
+    return y, x, intrusion + min(missed / (2.0 + wish[0]), 1.5) + 3.0 * abs(contact - wish[1])
 
 
 @njit(cache=True)
@@ -286,7 +286,7 @@ def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, wh
         mixed: gets w times the grey value above the background.
         kept: gets w times how far it brings its own grain, 0 to 1.
         weights: gets w.
-        grain: noise whose finest grain has the strength 1.
+        grain: noise of standard deviation 1, the finest grain of the background.
         lost: (N,) how much of it each patch lacks.
         sizes, starts, deltas, outlines: see :class:`.patches.Patches`.
         where, placed: of :func:`find_places`.

@@ -10,12 +10,14 @@ from ...errors import DatasetError
 from .cell_bank import BankImage, CellBank
 from .density import parse_density
 from .patches import TURNS
+from .render import Draw, Target
 
 __all__ = ["LEAST_CELLS", "Plan", "Recipe"]
 
 LEAST_CELLS = 10  # usable cells of a kind; images of fewer would repeat the same ones
 _GOOD_FREE = 0.1  # share of a background that was really seen empty
-_ALIKE = 2.0  # largest ratio of noise, contrast and area between images whose cells may be mixed
+_SPREAD = 0.35  # of the logarithm of density between an image and those whose cells it is made of
+_ALIKE = 1.6  # largest ratio of noise, contrast and area between images whose cells may be mixed
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Plan:
     """For each synthetic image: where its background and its cells come from.
 
     Cells of one image come from images of the same cell type and of the same kind (noise, contrast and cell size within
-    a factor of two, grey values of the background alike), so that they could have stood together under one microscope.
+    a factor of 1.6, grey values of the background alike), so that they could have stood together under one microscope.
 
     Raises:
         DatasetError: a cell type that is not there, has too few cells, or has no image with empty places.
@@ -83,13 +85,25 @@ class Plan:
         self.sources.sort()
         self.count = round((recipe.factor - 1) * len(self.sources))
 
-    def cell_type(self, place: int) -> list[BankImage]:
-        """The source images of the cell type of one of them."""
-        return [image for image in self.images if image.cell_type == self.images[place].cell_type]
+    def alike(self, place: int) -> list[BankImage]:
+        """The source images of the kind of one of them, itself included."""
+        return [self.images[kin] for kin in self._kin(place)]
 
     def cells(self, place: int) -> np.ndarray:
         """Places in the bank of all cells that may stand on the background of an image."""
         return np.array([cell for kin in self._kin(place) for cell in self._usable[kin]], np.int64)
+
+    def draw(self, place: int, target: Target) -> Draw:
+        """The cells for an image like a source image, those of images that are as dense as the target preferred: there
+        cells have the shapes, gaps and contacts that go with that density; how crowded they stood is scaled to it."""
+        like, cells = self.images[place], self.cells(place)
+        density = target.density(like.height, like.width, like.area)
+        sources = self.bank.cells["image"][cells]
+        there = np.array([image.cells / (image.height * image.width) for image in self.images])
+        areas = np.array([image.area for image in self.images])
+        ratio = density / there[sources]
+        weights = np.exp(-(np.log(ratio) ** 2) / (2 * _SPREAD**2)) + 1e-6
+        return Draw(cells, weights / weights.sum(), ratio * like.area / areas[sources])
 
     def background(self, place: int, rng: np.random.Generator) -> int:
         """The image of which the background is taken: the source itself, or one of its kind that is emptier."""

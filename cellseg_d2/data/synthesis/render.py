@@ -7,12 +7,12 @@ import numpy as np
 
 from ...errors import DatasetError
 from .cell_bank import CellBank
-from .measuring_loops import finest_detail
+from .measuring_loops import noise_level
 from .patches import Patches, draw_patches
 from .placement_loops import LEAST_VISIBLE, find_places, paint
 from .units import FAR, PAD, UNIT
 
-__all__ = ["Placed", "Scene", "Target"]
+__all__ = ["Draw", "Placed", "Scene", "Target"]
 
 _AT_ONCE = 48  # cells that are turned before it is seen which of them are needed
 _SAMPLE = 256  # pixels
@@ -31,6 +31,21 @@ class Target:
         most = np.iinfo(np.int64).max
         pixels = most if self.confluence is None else round(self.confluence * height * width)
         return np.array([most if self.cells is None else self.cells, pixels], np.int64)
+
+
+    def density(self, height: int, width: int, area: float) -> float:
+        """Cells a pixel, for cells of this area."""
+        return self.confluence / area if self.cells is None else max(self.cells, 1) / (height * width)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What cells are drawn from: (N,) places in the bank, their probabilities, and a factor on how crowded they stood
+    where they come from."""
+
+    cells: np.ndarray
+    weights: np.ndarray
+    crowding: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,20 +86,18 @@ class Scene:
             away = np.minimum(cv2.distanceTransform((~self.taken).astype(np.uint8), cv2.DIST_L2, 3), FAR)
             self._away[PAD:-PAD, PAD:-PAD] = cv2.convertScaleAbs(away, alpha=UNIT)
 
-    def fill(
-        self, bank: CellBank, cells: np.ndarray, target: Target, turn: str, rng: np.random.Generator,
-        weights: np.ndarray | None = None,
-    ) -> bool:  # fmt: skip
-        """Place cells drawn from ``cells`` (places in the bank) until the target is met; False where it is full before.
+    def fill(self, bank: CellBank, draw: Draw, target: Target, turn: str, rng: np.random.Generator) -> bool:
+        """Place cells of a bank until the target is met; False where it is full before.
 
         Raises:
             DatasetError: there is no cell to draw from.
         """
-        if not len(cells):
+        if not len(draw.cells):
             raise DatasetError(f"{bank.path}: no usable cell to place; choose another cell type, or make a larger bank")
         limit, failed = target.limit(*self.smooth.shape), 0
         while self.seen[0] < limit[0] and self.seen[1] < limit[1]:
-            patches = draw_patches(bank, rng.choice(cells, _AT_ONCE, p=weights), turn, rng)
+            chosen = rng.choice(len(draw.cells), _AT_ONCE, p=draw.weights)
+            patches = draw_patches(bank, draw.cells[chosen], turn, rng, draw.crowding[chosen])
             where = self._place(patches, limit)
             tried = where[where > -2]
             failed = failed + len(tried) if (tried == -1).all() else int((tried[::-1] == -1).argmin())
@@ -146,9 +159,9 @@ class Scene:
 
 
 def _grain(noise: np.ndarray) -> np.ndarray:
-    """The finest grain of noise, without dirt, scaled to a finest detail of 1."""
+    """The finest grain of noise, without dirt, scaled to a noise level of 1."""
     few = noise[::5, ::5]
     usual = np.clip(noise, *(np.median(few) + np.array([-3, 3]) * 1.4826 * np.median(np.abs(few))))
     fine = usual - cv2.GaussianBlur(usual, (0, 0), 0.6)
     part = np.ascontiguousarray(fine[:_SAMPLE, :_SAMPLE])
-    return fine / np.float32(max(finest_detail(part, np.ones(part.shape, bool)), 1e-3))
+    return fine / np.float32(max(noise_level(part, np.ones(part.shape, bool)), 1e-3))

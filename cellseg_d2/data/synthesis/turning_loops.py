@@ -122,6 +122,8 @@ def _turn_outline(known, angle, turned):
     height, width = known.shape
     rows, columns = turned.shape
     cosine, sine = np.cos(angle), np.sin(angle)
+    if angle != 0.0:
+        known = _without_steps(known)
     for i in range(rows):
         for j in range(columns):
             right, down = j + 0.5 - columns / 2, i + 0.5 - rows / 2
@@ -136,3 +138,17 @@ def _turn_outline(known, angle, turned):
                     value = known[row, column] if inside else _OUTSIDE
                     away += value * (y - top if m else 1.0 - y + top) * (x - left if k else 1.0 - x + left)
             turned[i, j] = int(np.ceil(away)) if away > 0 else int(np.floor(away))
+
+
+@njit(cache=True, fastmath=True)
+def _without_steps(known):
+    """Distances to an outline along pixel edges, smoothed (1-2-1 both ways) so that its steps are not turned along."""
+    height, width = known.shape
+    across, result = known.copy(), known.copy()
+    for i in range(height):
+        for j in range(1, width - 1):
+            across[i, j] = 0.25 * known[i, j - 1] + 0.5 * known[i, j] + 0.25 * known[i, j + 1]
+    for i in range(1, height - 1):
+        for j in range(width):
+            result[i, j] = 0.25 * across[i - 1, j] + 0.5 * across[i, j] + 0.25 * across[i + 1, j]
+    return result
