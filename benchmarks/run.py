@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import extension
 import frame
 import mapper
 import numpy as np
@@ -90,6 +91,8 @@ def main() -> None:
         scoring.run(Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         Console().print(startup.run(Path(folder)))
+    with tempfile.TemporaryDirectory() as folder:
+        Console().print(extension.run(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -302,8 +302,9 @@ def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, wh
             row = y + i
             for j in range(max(0, -x), min(width, columns - x)):
                 column, at = x + j, starts[k] + i * width + j
-                weight = table[outlines[at] + 128]
-                own = min(max((FADED + outlines[at] / 4.0) / (FADED - KEPT), 0.0), 1.0)
-                mixed[row, column] += weight * (deltas[at] + lost[k] * own * grain[row, column])
+                weight, away = table[outlines[at] + 128], outlines[at] / 4.0
+                own = min(max((FADED + away) / (FADED - KEPT), 0.0), 1.0)
+                deep = min(max((away + 4.0) / 5.0, 0.0), 1.0)  # less where the grain is that of the background
+                mixed[row, column] += weight * (deltas[at] + deep * lost[k] * grain[row, column])
                 kept[row, column] += weight * own
                 weights[row, column] += weight

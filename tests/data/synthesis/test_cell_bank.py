@@ -167,11 +167,9 @@ def test_a_bank_with_a_damaged_header(bank, tmp_path, change):
 
 
 @pytest.mark.xfail(strict=True, raises=ValueError, reason="the place of the tables is used unchecked")
-@pytest.mark.parametrize("tables", [-1, 10**6, 2**62])
+@pytest.mark.parametrize("tables", [-1, 10**12, 2**62])
 def test_a_bank_with_a_damaged_end(bank, tmp_path, tables):
-    path = tmp_path / "b.bank"
-    whole = bank.path.read_bytes()
-    tables = len(whole) if tables == 10**6 else tables
+    whole, path = bank.path.read_bytes(), tmp_path / "b.bank"
     path.write_bytes(whole[:-16] + tables.to_bytes(8, "little", signed=True) + whole[-8:])
     assert is_refused(path)
 
