@@ -33,7 +33,6 @@ from few_images_table import tables, write_csv
 from rich.console import Console
 
 from cellseg_d2.data.datasets.coco_json import read_coco
-from cellseg_d2.data.merge import Part, merge
 from cellseg_d2.data.split import select
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.files import read_json, sha256, write_json
@@ -64,7 +63,7 @@ def call(command: list[str], log: Path, threads: int, good: tuple[int, ...] = (0
 
 
 def training_set(args: argparse.Namespace, order: np.ndarray, case: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """JSON and image folder of a case: its images, in the extended arm with the synthetic ones made from them."""
+    """JSON and image folder of a case: its images, extended by the ones made from them where the arm says so."""
     coco = read_coco(args.json)
     chosen = {coco.images[k]["id"] for k in order[: case["size"]]}
     subset = write_json(folder / "subset.json", select(coco, chosen))
@@ -75,8 +74,7 @@ def training_set(args: argparse.Namespace, order: np.ndarray, case: dict[str, An
     command = ["tools/dataset.py", "extend", "--json", str(subset), "--images", str(args.images), "--output", str(made)]
     command += ["--seed", str(case["seed"]), *shlex.split(case["extend"])]
     call(command, folder / "extend.log", args.threads, good=(0, 1))  # 1: there is something to look at
-    both = [Part("", subset, args.images), Part("", made / "annotations.json", made / "images")]
-    return write_json(folder / "train.json", merge(both, folder)), folder
+    return made / "annotations.json", made / "images"
 
 
 def run_case(args: argparse.Namespace, order: np.ndarray, case: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .pca import Components
 __all__ = ["axis_words", "giveaways", "numbers", "verdict"]
 
 SHOWN = 10  # descriptors that are named
+CHANCE, TOLD = 0.5, 0.6  # an interval from below the one to above the other decides nothing
 LEVELS = ((0.6, "hardly be told"), (0.75, "be told in part"), (0.9, "mostly be told"), (2.0, "almost always be told"))
 
 
@@ -36,18 +37,26 @@ def numbers(found: Comparison) -> dict[str, Any]:
 
 
 def verdict(outcome: Outcome) -> str:
-    """How well the sets are told apart, in a sentence."""
+    """How well the stronger of the two classifiers tells the sets apart, in a sentence.
+
+    That is one whose interval is above chance before one whose is not, then the one of the larger area.
+    """
     test = outcome.test
-    if test.low <= 0.5:
-        return (
-            f"The two sets cannot be told apart by these descriptors: AUC {test.auc:.2f}, 95 % interval "
-            f"{test.low:.2f} to {test.high:.2f}, is not above chance, which is .5."
-        )
-    how = next(text for limit, text in LEVELS if test.auc < limit)
-    return (
-        f"Cells of the two sets can {how} apart: AUC {test.auc:.2f}, 95 % interval {test.low:.2f} to {test.high:.2f} "
-        "(.5 is chance, 1 always)."
+    both = (
+        (test.auc, test.low, test.high, "gradient boosting"),
+        (test.check, test.check_low, test.check_high, "logistic regression"),
     )
+    auc, low, high, name = max(both, key=lambda one: (one[1] > CHANCE, one[0]))
+    measured = f"AUC {auc:.2f} ({name}), 95 % interval {low:.2f} to {high:.2f}"
+    if low > CHANCE:
+        how = next(text for limit, text in LEVELS if auc < limit)
+        return f"Cells of the two sets can {how} apart: {measured} (.5 is chance, 1 always)."
+    if high > TOLD:
+        return (
+            f"Undecided: too few source images to say whether the two sets can be told apart. {measured}, holds both "
+            "chance, which is .5, and a clear difference."
+        )
+    return f"The two sets cannot be told apart by these descriptors: {measured}, is not above chance, which is .5."
 
 
 def giveaways(single: pd.DataFrame, most: int = SHOWN) -> list[str]:

@@ -35,11 +35,12 @@ class Described:
 
     Attributes:
         cells: a row a cell: ``image`` (file name in the JSON), ``cell`` (id of the annotation), ``source`` (the image
-            that its image was made from, or its own), ``synthetic`` (its annotation says where it was taken from),
-            ``cell_type``, ``well``, ``time``, ``at_border`` and :data:`.descriptors.CELL_NAMES`.
-        images: a row an image: ``image``, ``source``, ``cell_type``, ``well``, ``time``, ``cells`` (their number) and
-            :data:`.descriptors.IMAGE_NAMES`.
-        foreign: synthetic cells that come from another image than their image's source.
+            that the cell was cut out of; where its annotation does not name one, its image's source), ``synthetic``
+            (its annotation says where it was taken from), ``cell_type``, ``well``, ``time``, ``at_border`` and
+            :data:`.descriptors.CELL_NAMES`.
+        images: a row an image: ``image``, ``source`` (the image that it was made from, or itself), ``cell_type``,
+            ``well``, ``time``, ``cells`` (their number) and :data:`.descriptors.IMAGE_NAMES`.
+        foreign: synthetic cells that were cut out of another image than their image's source.
         deep_cells, deep_images: (N, C) and (M, C) float32 features of a network, rows as in the tables; None without.
     """
 
@@ -83,9 +84,11 @@ def describe(
         found = cell_descriptors(labels, image)
         ids = [record["annotations"][label - 1]["id"] for label in found["label"]]
         source = source_of(entry, origins.values(), names)
-        foreign += sum(_named(o.get("source_image"), names) not in (source, "") for o in origins.values())
+        cut_from = {i: _named(origin.get("source_image"), names) or source for i, origin in origins.items()}
+        foreign += sum(name != source for name in cut_from.values())
         own = {"image": entry["file_name"], "source": source, **_group_names(entry)}
-        cells.append(found.assign(**own, cell=ids, synthetic=[i in origins for i in ids]))
+        sources = [cut_from.get(i, source) for i in ids]
+        cells.append(found.assign(**own | {"source": sources}, cell=ids, synthetic=[i in origins for i in ids]))
         images.append({**own, "cells": len(found), **image_descriptors(labels, image, found)})
         if deep is not None:
             features.append(deep(record["file_name"], _boxes(labels, found["label"].to_numpy())))

@@ -51,7 +51,7 @@ def energy_distance(
 
     Args:
         first, second: (N, D) and (M, D) finite values, standardised.
-        first_groups, second_groups: source image of each row.
+        first_groups, second_groups: source image of each row; of a copied cell, the one that it was cut out of.
 
     Raises:
         TooFewError: fewer than 20 rows or fewer than two source images in a set.

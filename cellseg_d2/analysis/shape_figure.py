@@ -34,9 +34,10 @@ def write_figure(path: str | Path, found: Study) -> Path:
 
     a: the mean of the population in the two latents closest to time, its colour the time, single tracks thin (most of
     their way lies beyond the axes); b:
-    latents over time with 95 % bands; c: shapes along each latent, from -2 to 2 standard deviations around the mean;
-    d: shapes on the mean trajectory, and with its changes three times as large; e: held-out cells as they
-    are, and from their codes and from as many principal components; f: cells an image, its curve, and its phases.
+    latents over time with 95 % bands, none where a time has a single image without tracks; c: shapes along each latent,
+    from -2 to 2 standard deviations around the mean; d: shapes on the mean trajectory, and with its changes three times
+    as large; e: held-out cells as they are, and from their codes and from as many principal components; f: cells an
+    image, its curve, and its phases.
 
     Args:
         path: moved into place when complete.
@@ -91,12 +92,13 @@ def _around(means: pd.Series, cells: pd.Series) -> tuple[float, float]:
 
 
 def _over_time(ax: Axes, found: Study) -> None:
-    """Means and bands of the latents."""
+    """Means of the latents, and their bands where there are intervals."""
     means = found.over_time
+    banded = means[[f"{name}_low" for name in found.latents]].notna().any(axis=None)
     for name, colour in zip(found.latents[:DRAWN], COLOURS):
         ax.plot(means["time"], means[name], color=colour, linewidth=1.1, label=name)
         ax.fill_between(means["time"], means[f"{name}_low"], means[f"{name}_high"], color=colour, alpha=0.18, lw=0)
-    ax.set(xlabel=f"Time ({found.film.unit})", ylabel="Mean code (95 %)")
+    ax.set(xlabel=f"Time ({found.film.unit})", ylabel="Mean code (95 %)" if banded else "Mean code")
     ax.legend(fontsize=SMALL, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.55, 1.16))
 
 

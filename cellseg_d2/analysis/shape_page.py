@@ -42,8 +42,9 @@ th:first-child, td:first-child { text-align: left; } .sure { font-weight: 600; }
 <h2>Shape over time</h2>
 <img src="{{ figure }}" alt="Latents over time, decoded shapes, and growth">
 <p>a: the population's mean in the two latents closest to time; thin lines are single cells, which spread much wider
-than the panel. b: mean of each latent with its 95 % interval over resampled tracks. c: shapes along each latent. d: the
-shape of the mean code at several times, and with its changes made larger. e: held-out cells, worst to best. f: cells an
+than the panel. b: mean of each latent with its 95 % interval over resampled tracks (images, without tracks; none
+where a time has a single image). c: shapes along each latent. d: the shape of the mean code at several times, and with
+its changes made larger. e: held-out cells, worst to best. f: cells an
 image, fitted curves, and phases: white while the growth rate in a moving window is at least half of its largest value,
 grey before (lag), blue after (plateau).</p>
 <h2>Frames</h2>

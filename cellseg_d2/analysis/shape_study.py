@@ -15,6 +15,7 @@ from .growth import doubling_time
 from .shape_space import fit_linear, held_out_tracks, overlap
 from .shape_time import RESAMPLES, Growth, correlations, growth, limits, time_table
 from .shape_vae import ShapeVAE, VAEOptions, decode, encode, train_vae
+from .surroundings import require_near
 
 __all__ = ["LEAST_SHAPES", "Study", "numbers", "study"]
 
@@ -71,8 +72,10 @@ def study(film: Film, options: VAEOptions, track: Track = lambda items, title: i
         track: wraps what is gone through and names it, to show progress.
 
     Raises:
-        DatasetError: too few whole cells, or all of one track.
+        DatasetError: tracks that jump (see :func:`.surroundings.require_near`), too few whole cells, or all of one
+            track.
     """
+    require_near(film)
     table, aligned = shape_table(film, lambda cells: track(cells, "shapes"))
     images = np.stack([one.image for one in aligned])
     whole, tracks = ~table["at_border"].to_numpy(), np.array([cell.track for cell in film.cells])
@@ -90,11 +93,12 @@ def study(film: Film, options: VAEOptions, track: Track = lambda items, title: i
     scores = np.stack([overlap(rebuilt, images), overlap(linear, images)])
     latents = [f"z{k + 1}" for k in range(options.latent)]
     table = pd.concat([table.assign(held_out=held, iou=scores[0]), pd.DataFrame(codes, columns=latents)], axis=1)
-    columns = [*DESCRIPTORS, *latents]
+    columns, unit = [*DESCRIPTORS, *latents], "track" if film.tracked else "image"
     return Study(
-        film, table, time_table(table[whole], columns, options.seed), images, rebuilt, linear.astype(np.float32), model,
+        film, table, time_table(table[whole], columns, options.seed, unit), images, rebuilt, linear.astype(np.float32),
+        model,
         _compared(scores, held, tracks, taught, options.seed),
-        correlations(table[whole], columns, options.seed, "track" if film.tracked else "image"),
+        correlations(table[whole], columns, options.seed, unit),
         growth(film, options.seed),
     )  # fmt: skip
 

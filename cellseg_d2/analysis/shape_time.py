@@ -1,4 +1,4 @@
-"""Shapes over time: means of each time, correlations, growth, with intervals over resampled tracks."""
+"""Shapes over time: means of each time, correlations, growth, with intervals over resampled tracks or images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,25 +43,26 @@ class Growth:
     phases: list[str]
 
 
-def time_table(table: pd.DataFrame, columns: Sequence[str], seed: int = 0) -> pd.DataFrame:
+def time_table(table: pd.DataFrame, columns: Sequence[str], seed: int = 0, unit: str = "track") -> pd.DataFrame:
     """A row a time: ``frame``, ``time``, ``cells``, and the mean of each column with its ``_low`` and ``_high`` end.
 
-    The interval is the 95 % percentile interval over 500 resamples of the tracks, as cells of one track are no
-    independent ones. NaN where fewer than two tracks are there.
+    The interval is the 95 % percentile interval over 500 resamples of the units, as cells of one unit are no
+    independent ones. NaN where a time has fewer than two units; with two or three it is too narrow, as any of so few.
 
     Args:
-        table: a row a cell with ``frame``, ``time``, ``track`` and the columns.
+        table: a row a cell with ``frame``, ``time``, the unit and the columns.
+        unit: see :func:`correlations`.
     """
     frames, frame_of = np.unique(table["frame"], return_inverse=True)
-    tracks, track_of = np.unique(table["track"], return_inverse=True)
-    weights = resamples(np.ones(len(tracks), dtype=bool), RESAMPLES, seed)
+    units, unit_of = np.unique(table[unit], return_inverse=True)
+    weights = resamples(np.ones(len(units), dtype=bool), RESAMPLES, seed)
     rows = []
     for index, frame in enumerate(frames):
         own = frame_of == index
-        values, drawn = table.loc[own, list(columns)].to_numpy(dtype=np.float64), weights[:, track_of[own]]
+        values, drawn = table.loc[own, list(columns)].to_numpy(dtype=np.float64), weights[:, unit_of[own]]
         with np.errstate(invalid="ignore"):
             means = drawn @ values / drawn.sum(axis=1, keepdims=True)
-        sure = len(np.unique(track_of[own])) > 1
+        sure = len(np.unique(unit_of[own])) > 1
         low, high = limits(means) if sure else np.full((2, len(columns)), np.nan)
         row = {"frame": int(frame), "time": float(table.loc[own, "time"].iloc[0]), "cells": int(own.sum())}
         for name, mean, below, above in zip(columns, values.mean(axis=0), low, high):
@@ -82,7 +83,7 @@ def correlations(
     Args:
         table: a row a cell with ``track``, ``time``, ``density``, ``age``, the unit and the columns.
         unit: column whose groups are independent of each other: ``track``, or ``image`` without tracks, as all cells of
-            an image have the same time.
+            an image have the same time and conditions.
 
     Returns:
         driver -> column -> ``rho``, ``low``, ``high``; a driver that fewer than ten cells have, or that has one value

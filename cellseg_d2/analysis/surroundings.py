@@ -1,13 +1,16 @@
-"""What is around a cell in space and time: the density of its neighbours, the frame, the start of its track."""
+"""What is around a cell in space and time: density of its neighbours, the frame, start and steps of its track."""
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
-from .film import Film
+from ..errors import DatasetError
+from .film import Cell, Film
 
-__all__ = ["REACH", "at_border", "centres", "densities", "track_ages"]
+__all__ = ["REACH", "at_border", "centres", "densities", "require_near", "track_ages"]
 
 REACH = 4.0  # radius of the neighbourhood in median cell diameters
+NEAR = 0.15  # of the distance of unrelated cells; a cell that is followed moves less between two frames
 SAMPLES = 256  # points that measure how much of a neighbourhood lies in the image
 
 
@@ -70,6 +73,67 @@ def track_ages(film: Film) -> np.ndarray:
             begun[cell.track] = np.nan if time == start or touching[index] else time
         ages[index] = time - begun[cell.track]
     return ages
+
+
+def require_near(film: Film) -> None:
+    """Refuse tracks of which most steps jump: numbers of instances, given anew in each image, are no tracks.
+
+    A step is from one time of the film to the next. It jumps where the two outlines share no pixel and their centroids
+    are further apart than :data:`NEAR` of the median distance between cells of different tracks in the same two images
+    (half the side of the image where there are none): neither fast nor rare cells jump, whatever their size.
+
+    Raises:
+        DatasetError: more than half of the steps jump.
+    """
+    if not film.tracked:
+        return
+    places, (_, frames) = centres(film), np.unique(film.times, return_inverse=True)
+    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of two images: cells before and after
+    own: dict[int, list[int]] = {}
+    last: dict[int, int] = {}
+    for index, cell in enumerate(film.cells):  # in time's order
+        own.setdefault(cell.image, []).append(index)
+        before = last.get(cell.track)
+        if before is not None and frames[cell.image] - frames[film.cells[before].image] == 1:
+            steps.setdefault((film.cells[before].image, cell.image), []).append((before, index))
+        last[cell.track] = index
+    moved, usual, jumps = [], [], 0
+    for (first, second), pairs in steps.items():
+        before, after = np.array(pairs).T
+        distances = np.hypot(*(places[after] - places[before]).T)
+        unrelated = _median_apart(film, places, own[first], own[second])
+        for distance, (a, b) in zip(distances, pairs):
+            jumps += int(distance > NEAR * unrelated and not _overlap(film.cells[a], film.cells[b]))
+        moved += distances.tolist()
+        usual += [unrelated] * len(pairs)
+    if 2 * jumps > len(moved):
+        raise DatasetError(
+            f"{film.path}: in {jumps} of {len(moved)} steps from one time to the next, cells of one track are far "
+            f"apart and share no pixel (median step {np.median(moved):.0f} pixels; cells of different tracks are "
+            f"{np.median(usual):.0f} apart). These are numbers of the cells of each image, not tracks: take "
+            "--track-key '' for cells without tracks, or the key that names the same cell over time"
+        )
+
+
+def _median_apart(film: Film, places: np.ndarray, first: list[int], second: list[int]) -> float:
+    """Median distance between cells of different tracks in two images; half the image's side without such cells."""
+    tracks = [np.array([film.cells[k].track for k in part]) for part in (first, second)]
+    different = tracks[0][:, None] != tracks[1]
+    if not different.any():
+        image = film.images[film.cells[second[0]].image]
+        return (image["width"] * image["height"]) ** 0.5 / 2
+    return float(np.median(cdist(places[first], places[second])[different]))
+
+
+def _overlap(a: Cell, b: Cell) -> bool:
+    """The masks of two cells share a pixel, as if they were in one image."""
+    left, top = max(a.left, b.left), max(a.top, b.top)
+    right = min(a.left + a.mask.shape[1], b.left + b.mask.shape[1])
+    bottom = min(a.top + a.mask.shape[0], b.top + b.mask.shape[0])
+    if right <= left or bottom <= top:
+        return False
+    parts = [c.mask[top - c.top : bottom - c.top, left - c.left : right - c.left] for c in (a, b)]
+    return bool((parts[0] & parts[1]).any())
 
 
 def _disc_points() -> np.ndarray:

@@ -64,7 +64,7 @@ def classifier_test(
     Args:
         first, second: a row a cell, a column a descriptor; columns of the same names. See :func:`.sample_pool.pool`.
         first_groups, second_groups: the source image of each row, any hashable values; rows of one source never are in
-            training and test at once, so what was made of an image must have that image's name.
+            training and test at once, so a copy of a cell must have the name of the image that it was cut out of.
 
     Raises:
         TooFewError: fewer than 20 complete rows, or fewer than two source images, in a set.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..data.datasets.columns import open_coco
 from ..data.synthesis.bank_build import build_bank
+from ..data.synthesis.cell_bank import CellBank
 from ..errors import DatasetError
 from .console import console, progress
 
@@ -33,6 +34,8 @@ def run(args: Namespace) -> int:
     """Make the bank and say what is in it."""
     if args.workers < 1:
         raise DatasetError(f"--workers {args.workers}: give 1 or more")
+    if args.output.exists():
+        CellBank(args.output)  # an error where it is something else, which must not be lost
     total = len(open_coco(args.json).images)
     bank = build_bank(args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total))
     shown = sum(image.background >= 0 for image in bank.images)

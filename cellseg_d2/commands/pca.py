@@ -9,10 +9,11 @@ synthetic cells away. Without --against: principal components of one set.
     tools/dataset.py pca --json train.json --images images/ --by cell_type --output pca/
 
 --output gets pca.html (open this), pca.json (all numbers), cells.csv and images.csv (a row each) and the figures. AUC:
-.5 is chance, 1 means every cell gives its set away; images that were made from one image are held out together. With
---weights and --config-file of a trained CenterMask its features are compared too.
+.5 is chance, 1 means every cell gives its set away; a cell is held out together with the image that it was cut out of.
+With --weights and --config-file of a trained CenterMask its features are compared too.
 """
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
@@ -109,7 +110,10 @@ def _bar(coco: CocoFile | IndexedCoco, title: str) -> Callable:
 
 
 def _write(args: Namespace, found) -> None:
-    """All files are made before the first one is written; figures of an earlier run that this one has not go."""
+    """All files are made before the first one is written; figures of an earlier run that this one has not go.
+
+    Those are the ones that the folder's pca.json lists: others of the same names are not ours to delete.
+    """
     from ..analysis.compare_page import render_page
     from ..analysis.compare_plots import figures
     from ..analysis.compare_report import numbers
@@ -117,15 +121,26 @@ def _write(args: Namespace, found) -> None:
     pictures = figures(found, args.seed)
     title = args.json.name if args.against is None else f"{args.json.name} and {args.against.name}"
     page = render_page(found, title, pictures)
-    told = {"json": str(args.json), "against": str(args.against or ""), "seed": args.seed}
-    result = finite_or_none({**told, **numbers(found)})
     contents = {"pca.html": page.encode("utf-8"), **pictures}
     contents |= {f"{name}.csv": _csv(table) for name, table in (("cells", found.cells), ("images", found.images))}
+    told = {"json": str(args.json), "against": str(args.against or ""), "seed": args.seed}
+    result = finite_or_none({**told, "files": sorted([*contents, "pca.json"]), **numbers(found)})
+    stale = _figures_of(args.output / "pca.json") - set(pictures)
     for name, content in contents.items():
         atomic_write(args.output / name, lambda stream, content=content: stream.write(content))
     write_json(args.output / "pca.json", result, indent=1)
-    for name in set(FIGURES) - set(pictures):
+    for name in stale:
         (args.output / name).unlink(missing_ok=True)
+
+
+def _figures_of(path: Path) -> set[str]:
+    """Figures that an earlier run wrote, as its pca.json says; none where there is no such file, or it is not ours."""
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    files = told.get("files") if isinstance(told, dict) and "pca" in told else None
+    return {name for name in FIGURES if name in files} if isinstance(files, list) else set()
 
 
 def _csv(table: pd.DataFrame) -> bytes:

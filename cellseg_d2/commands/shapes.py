@@ -7,7 +7,9 @@ and against the density around each cell, and the growth of the population.
 
 The images are a film, or of several points of time: "hours", "time" or "frame" in their entries in the JSON, LIVECell's
 file names, or file names that differ only by the frame's number. Annotations with the same --track-key are the same
-cell; where no annotation has it, every cell is on its own. --output gets shapes.html, shapes.png, shapes.csv (a row a
+cell; where no annotation has it, every cell is on its own. Numbers that convert --from labels gave to the cells of
+unrelated images are no tracks and are refused: take --track-key ''. Intervals are over resampled tracks, without them
+over images, and do not exist for a time with a single image. --output gets shapes.html, shapes.png, shapes.csv (a row a
 cell and frame), time.csv (means of each time), shapes.json (all numbers), vae.pth and vae.json (the network).
 """
 

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cellseg_d2.analysis.compare_report import verdict
+from cellseg_d2.analysis.compare_tests import Outcome
 from cellseg_d2.analysis.descriptor_tables import describe, source_of
+from cellseg_d2.analysis.two_sample import TwoSample
 from cellseg_d2.commands import pca as command
 from cellseg_d2.data.datasets.columns import open_coco
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
@@ -70,11 +73,11 @@ def test_two_halves_of_one_set_are_not_told_apart(whole, tmp_path, capsys):
     first, output = half(whole, tmp_path, 0), tmp_path / "out"
     numbers = run(output, first, half(whole, tmp_path, 1))
     test, distance = numbers["cells"][0]["test"], numbers["cells"][0]["distance"]
-    assert test["low"] < 0.5 < test["high"] and "cannot be told apart" in numbers["verdict"]
+    assert test["low"] < 0.5 < test["high"] and "too few source images" in numbers["verdict"]
     assert distance["low"] < distance["floor_high"] and distance["value"] < 2 * distance["floor_high"]
     assert numbers["images"]["test"] is None and "12 and 12" in numbers["images"]["why"]
     out = capsys.readouterr().out
-    assert "cannot be told apart" in out and "No annotation of the extended set has a provenance" in out
+    assert "Undecided: too few" in out and "No annotation of the extended set has a provenance" in out
     written = {path.name for path in output.iterdir()}
     assert written == {*command.FILES, "pca_cells.png", "pca_images.png", "density.png", "giveaways.png"}
     cells, images = (pd.read_csv(output / f"{name}.csv") for name in ("cells", "images"))
@@ -86,6 +89,7 @@ def test_two_halves_of_one_set_are_not_told_apart(whole, tmp_path, capsys):
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
     alone = run(output, first)
     assert "cells" not in alone and alone["pca"]["cells"]["explained"] == numbers["pca"]["cells"]["explained"]
+    assert numbers["files"] == sorted(written) and alone["files"] == sorted(path.name for path in output.iterdir())
     assert not (output / "giveaways.png").exists()
 
 
@@ -121,6 +125,65 @@ def test_synthetic_cells_alone_are_compared_and_copies_stay_with_their_source(wh
     test = by_group(numbers)["all"]
     assert test["low"] < 0.5 < test["high"] and test["images"] == [12, 12]
     assert [group["name"] for group in numbers["by"]["groups"]] == ["phround"]
+
+
+def test_a_copy_is_held_out_with_the_image_that_it_was_cut_out_of(whole, tmp_path):
+    """Copies of all cells, in images that say that they were made from another image."""
+    first = half(whole, tmp_path, 0)
+    entries = json.loads(first[0].read_text())["images"]
+    ids = [entry["id"] for entry in entries]
+    names = {entry["id"]: entry["file_name"] for entry in entries}
+    other = {names[own]: names[of] for own, of in zip(ids, ids[1:] + ids[:1])}
+
+    def paste(coco):
+        for image in coco["images"]:
+            image["source_image"] = other[image["file_name"]]
+        for annotation in coco["annotations"]:
+            annotation["provenance"] = {"source_image": annotation["image_id"]}
+        coco["annotations"][0]["provenance"] = {"source": 1}  # names no image
+        del coco["annotations"][1]["provenance"]
+
+    second = changed(first, tmp_path / "extended.json", paste)
+    found = describe(open_coco(second[0]), second[1], names)
+    cells, own = found.cells, found.cells["image"].where(found.cells["cell"] > 2, found.cells["image"].map(other))
+    assert cells["cell"].min() == 1 and (cells["source"] == own).all()
+    assert dict(zip(found.images["image"], found.images["source"])) == other
+    assert found.foreign == len(json.loads(first[0].read_text())["annotations"]) - 2
+    numbers = run(tmp_path / "out", first, second)
+    test = by_group(numbers)["all"]
+    assert test["auc"] == pytest.approx(0.5, abs=0.03) and test["check"] == pytest.approx(0.5, abs=0.03)
+    assert "cannot be told apart" in numbers["verdict"]
+    note = next(note for note in numbers["notes"] if note.startswith(str(found.foreign)))
+    assert "too low" in note and "easier" not in note
+
+
+@pytest.mark.parametrize(
+    ("boosting", "logistic", "said"),
+    [
+        ((0.52, 0.45, 0.58), (0.51, 0.46, 0.57), ("cannot be told apart", "AUC 0.52 (gradient boosting)")),
+        ((0.52, 0.45, 0.58), (0.71, 0.62, 0.79), ("be told in part", "AUC 0.71 (logistic regression)", "0.62 to 0.79")),
+        ((0.95, 0.91, 0.98), (0.71, 0.62, 0.79), ("almost always", "AUC 0.95 (gradient boosting)")),
+        ((0.70, 0.49, 0.90), (0.55, 0.51, 0.59), ("hardly be told", "AUC 0.55 (logistic regression)")),
+        ((0.55, 0.35, 0.75), (0.50, 0.45, 0.55), ("Undecided: too few source images", "0.35 to 0.75")),
+        ((0.50, 0.45, 0.55), (0.55, 0.49, 0.61), ("Undecided: too few source images", "0.49 to 0.61")),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_of_the_stronger_classifier(boosting, logistic, said):
+    sentence = verdict(Outcome("all", TwoSample(*boosting, *logistic, 400, (20, 20), 5, ("area",), {})))
+    assert all(part in sentence for part in said)
+    assert ("cannot be told apart" in sentence) == ("cannot be told apart" in said)
+
+
+@pytest.mark.parametrize("told", [None, "{", '{"files": ["giveaways.png"]}'])
+def test_figures_of_others_stay(larger, tmp_path, told):
+    mine = [tmp_path / name for name in ("giveaways.png", "pca_deep_cells.png")]
+    for path in mine:
+        path.write_bytes(b"mine")
+    if told is not None:
+        (tmp_path / "pca.json").write_text(told)
+    for _ in range(1 if told else 2):  # the second run finds its own pca.json
+        run(tmp_path, larger)
+        assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from cellseg_d2.analysis.film import Cell, Film
 from cellseg_d2.analysis.growth import doubling_time, exponential, fit_growth, logistic, phases, window_rates
 from cellseg_d2.analysis.shape_time import correlations, growth, time_table
-from cellseg_d2.analysis.surroundings import at_border, densities
+from cellseg_d2.analysis.surroundings import at_border, densities, require_near
 from cellseg_d2.commands import shapes as command
 from cellseg_d2.errors import DatasetError, MissingDataError
 
@@ -119,6 +119,26 @@ def test_cells_of_one_image_share_its_time():
     assert by_image["high"] - by_image["low"] > 3 * (by_cell["high"] - by_cell["low"])
 
 
+def test_means_without_tracks_vary_as_their_images_do():
+    inside = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame({"image": np.repeat(np.arange(24), 40), "frame": np.repeat(np.arange(6), 160)})
+        table = table.assign(time=table["frame"] * 1.0, track=np.arange(960))
+        table["a"] = rng.normal(size=24)[table["image"]] + rng.normal(size=960)
+        found = time_table(table, ["a"], seed, unit="image")
+        inside += ((found["a_low"] < 0) & (found["a_high"] > 0)).tolist()
+    assert np.mean(inside) > 0.75  # four images are few; over cells it is 0.3
+
+
+def test_no_interval_for_a_single_image():
+    table = make_table()
+    table["image"] = table["frame"]
+    table.loc[(table["frame"] == 3) & (table["track"] > 14), "image"] = 99
+    found = time_table(table, ["b"], unit="image")
+    assert found["b_low"].notna().tolist() == found["b_high"].notna().tolist() == [k == 3 for k in range(12)]
+
+
 def film_of(places, counts=(0,), size=(200, 300)):
     """A film of one image of square cells, 6 pixels wide."""
     cells = [Cell(0, k, k, np.ones((6, 6), dtype=bool), x, y) for k, (x, y) in enumerate(places)]
@@ -134,6 +154,32 @@ def test_density_and_border():
     assert np.median(found) == pytest.approx(middle, rel=0.1)
     assert densities(film_of([(20, 20), (280, 180)])).tolist() == [0, 0]
     assert at_border(film_of([(0, 9), (9, 0), (294, 9), (9, 194), (9, 9)])).tolist() == [True] * 4 + [False]
+
+
+def film_of_steps(steps, side=8, size=400):
+    """A film of square cells: ``steps`` is (times, tracks, 2), the upper left corner of each."""
+    square = np.ones((side, side), dtype=bool)
+    cells = [Cell(t, 0, k, square, int(x), int(y)) for t, row in enumerate(steps) for k, (x, y) in enumerate(row)]
+    images, tracks = [{"width": size, "height": size}] * len(steps), list(range(len(steps[0])))
+    return Film("x.json", images, np.arange(len(steps)), "frames", "", cells, tracks, True, np.zeros(len(steps)), 0)
+
+
+@pytest.mark.parametrize("count", [4, 60])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_numbers_of_the_cells_of_unrelated_images_are_no_tracks(count, by_rows):
+    places = np.random.default_rng(0).uniform(0, 390, (8, count, 2))
+    if by_rows:
+        places = np.stack([part[np.argsort(part[:, 1])] for part in places])
+    with pytest.raises(DatasetError, match=rf"x.json: in \d+ of {7 * count} steps.*median step.*--track-key ''"):
+        require_near(film_of_steps(places))
+
+
+def test_tracks_of_fast_and_of_large_cells_are_tracks():
+    rng = np.random.default_rng(0)
+    start, way = rng.uniform(50, 300, (1, 20, 2)), rng.normal(0, 15, (8, 20, 2))
+    require_near(film_of_steps(np.clip(start + np.cumsum(way, axis=0), 0, 390)))  # two diameters a step
+    require_near(film_of_steps(np.clip(way[:, :2] * 4 + [[100, 100], [160, 100]], 0, 290), side=110))
+    require_near(film_of_steps(rng.uniform(100, 130, (8, 1, 2))))  # one cell
 
 
 def test_growth_of_a_film():
@@ -215,6 +261,26 @@ def test_command_repeats_itself_and_works_without_tracks(film_files):
     assert run(film_files, "--track-key", "", "--latent", 1) == 0
     again = {name: (film_files / "out" / name).read_bytes() for name in first}
     assert [name for name in first if first[name] != again[name]] == []
+
+
+def test_single_images_without_tracks_have_no_interval(film_files):
+    assert run(film_files, "--track-key", "", "--latent", 1) == 0
+    found = pd.read_csv(film_files / "out" / "time.csv")
+    ends = [name for name in found if name.endswith(("_low", "_high"))]
+    assert len(ends) > 20 and found[ends].isna().all(axis=None) and found["z1"].notna().all()
+
+
+def test_command_refuses_instance_numbers_as_tracks(film_files):
+    content, rng = json.loads((film_files / "film.json").read_text()), np.random.default_rng(0)
+    for k in range(6):
+        own = [a for a in content["annotations"] if a["image_id"] == k]
+        for annotation, number in zip(own, rng.permutation(len(own)).tolist()):
+            annotation["label"] = number + 1
+    (film_files / "film.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="of 78 steps .* share no pixel .* not tracks"):
+        run(film_files)
+    assert not (film_files / "out").exists()
+    assert run(film_files, "--track-key", "", "--latent", 1) == 0
 
 
 def test_command_refuses(film_files):

@@ -1,5 +1,6 @@
 """Make a cell bank of a COCO data set."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ...files import sha256
 from ..datasets.columns import open_coco
 from ..datasets.records import dataset_dicts
 from ..image_folder import image_places
-from ..image_io import CorruptImageError, read_grey
+from ..image_io import CorruptImageError, read_raw, to_grey
 from ..livecell_names import hours_of, parse_name
 from ..rle import as_rle, decode_columns
 from .background import Background, smooth_field, split_background
@@ -100,9 +101,12 @@ def _cut_image(
 def _read(path: str, size: tuple[int, int]) -> np.ndarray:
     """The image, grey, of the size that its record says."""
     try:
-        image = read_grey(path)
+        raw = read_raw(path)
     except CorruptImageError as error:
         raise DatasetError(f"{error}; copy it again, or leave it out of the JSON") from error
+    image = to_grey(raw)
+    if image.dtype != raw.dtype:
+        raise DatasetError(f"{path} is in colour; synthesis takes grey images only: leave colour ones out of the JSON")
     if image.shape != size:
         raise DatasetError(
             f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the JSON says {size[1]} x {size[0]}"
@@ -143,7 +147,8 @@ def _cell_type(entry: dict) -> str:
 
 def _hours(entry: dict) -> float | None:
     """Since the first image, from the entry's ``hours`` or LIVECell's file names."""
-    if isinstance(entry.get("hours"), (int, float)):
-        return float(entry["hours"])
+    hours = entry.get("hours")
+    if isinstance(hours, (int, float)) and math.isfinite(hours):
+        return float(hours)
     time = parse_name(entry["file_name"]).get("time")
     return hours_of(time) if time else None

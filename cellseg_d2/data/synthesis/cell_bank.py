@@ -7,7 +7,6 @@ The file is mapped, so that millions of cells cost the memory of those that are 
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from .cutout import Cutout
 
 __all__ = ["BankImage", "BankWriter", "CellBank"]
 
-_MAGIC = b"cellseg_d2 cell bank 1\n".ljust(32, b"\0")
+_MAGIC = b"cellseg_d2 cell bank 2\n".ljust(32, b"\0")
 # offset: bytes; image: place in the bank's images; source: id of the annotation; category: contiguous class id; top,
 # left, height, width: the patch in its image; scale: one step of its grey values; the rest as in Cutout
 CELL = np.dtype(
@@ -104,15 +103,18 @@ class CellBank:
             try:
                 file.seek(text)
                 header = json.loads(file.read(end - 16 - text))
-            except (OSError, ValueError):
+                self._bytes = np.memmap(path, np.uint8, "r")
+                self.cells = np.frombuffer(self._bytes[:text], CELL, header["cells"], tables)
+                self.images = [BankImage(**entry) for entry in header["images"]]
+                self.categories: list[dict[str, Any]] = header["categories"]
+                self.info: dict[str, Any] = header["info"]
+                ends = self.cells["offset"] + 3 * self.cells["height"].astype(np.int64) * self.cells["width"]
+                if (self.cells["offset"] < len(_MAGIC)).any() or (ends > tables).any():
+                    raise ValueError("cells lie outside of the file")
+            except (OSError, ValueError, TypeError, KeyError):
                 raise DatasetError(f"{path}: this cell bank breaks off or is damaged; make it again") from None
-        self._bytes = np.memmap(path, np.uint8, "r")
         whole = self._bytes[: len(self._bytes) // 2 * 2]
         self.planes = whole.view(np.int16), whole.view(np.int8)
-        self.cells = np.frombuffer(self._bytes, CELL, header["cells"], tables)
-        self.images = [BankImage(**entry) for entry in header["images"]]
-        self.categories: list[dict[str, Any]] = header["categories"]
-        self.info: dict[str, Any] = header["info"]
 
     def __getstate__(self) -> str:
         return str(self.path)
@@ -132,9 +134,8 @@ class CellBank:
         """``smooth`` and ``residual`` of an image, H x W float32; see :class:`.Background`."""
         image = self.images[place]
         shape, size = (image.height, image.width), image.height * image.width
-        planes = np.frombuffer(self._bytes, np.float16, 2 * size, image.background).astype(np.float32)
-        smooth, residual = planes.reshape(2, *shape)
-        return smooth + np.float32(image.level), residual
+        smooth, residual = np.frombuffer(self._bytes, np.float32, 2 * size, image.background).reshape(2, *shape)
+        return smooth, residual
 
     @property
     def cell_types(self) -> list[str]:
@@ -156,8 +157,8 @@ class BankWriter:
 
     def __enter__(self) -> "BankWriter":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, self._part = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        self._file = os.fdopen(descriptor, "wb")
+        self._part = self.path.with_name(f".{self.path.name}.part")
+        self._file = open(self._part, "wb")
         self._file.write(_MAGIC)
         return self
 
@@ -168,19 +169,20 @@ class BankWriter:
                 self._finish()
                 complete = True
         finally:
-            self._file.close()
-            if complete:
-                os.chmod(self._part, 0o644)
-                os.replace(self._part, self.path)
-            else:
-                os.unlink(self._part)
+            try:
+                self._file.close()
+            finally:
+                if complete:
+                    os.replace(self._part, self.path)
+                else:
+                    self._part.unlink(missing_ok=True)
 
     def add(
         self, image: BankImage, background: Background | None, cutouts: Sequence[Cutout], who: Sequence[tuple[int, int]]
     ) -> None:
         """Add an image and its cells; ``who`` has the annotation's id and the class id of each."""
         if background is not None:
-            planes = np.stack([background.smooth - np.float32(image.level), background.residual]).astype(np.float16)
+            planes = np.stack([background.smooth, background.residual]).astype(np.float32)
             image = BankImage(**{**asdict(image), "background": self._file.tell()})
             self._file.write(planes.tobytes())
         rows = np.zeros(len(cutouts), CELL)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .measuring_loops import noise_level
 from .units import CROWD, FADED, FAR, KEPT, MARGIN
@@ -105,7 +106,7 @@ def _crowding(masks: Sequence[tuple[np.ndarray, int, int]], shape: tuple[int, in
         return np.zeros(0)
     middles = np.array([(top + mask.shape[0] // 2, left + mask.shape[1] // 2) for mask, top, left in masks])
     reach = crowd_reach(np.array([mask.sum() for mask, _, _ in masks]))
-    found = np.array([(np.abs(middles - middle) <= reach).all(axis=1).sum() - 1 for middle in middles])
+    found = cKDTree(middles).query_ball_point(middles, reach, p=np.inf, return_length=True) - 1
     inside = np.minimum(middles + reach, shape) - np.maximum(middles - reach, 0)
     return found * (2 * reach) ** 2 / inside.prod(axis=1)
 

@@ -11,7 +11,8 @@ from ...errors import DatasetError
 from .cell_bank import BankImage
 from .render import Target
 
-__all__ = ["HELP", "DensityModel", "GrowthDensity", "ListDensity", "RealDensity", "UniformDensity", "parse_density"]
+__all__ = ["HELP", "DensityModel", "GrowthDensity", "ListDensity", "RealDensity", "UniformDensity"]
+__all__ += ["fit_growth", "parse_density"]
 
 HELP = (
     "real: numbers of cells as in the data set; growth: along the growth curve that the images' times give; "

@@ -1,18 +1,14 @@
 """Extend a data set: its cells at other places and densities, image after image, to be resumed at any time."""
 
 import errno
-import json
-import os
+import fcntl
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import groupby
-from pathlib import Path, PurePath
-from typing import IO, Any
-
-import msgspec
-import tifffile
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from ...errors import DatasetError
 from ...files import atomic_write, read_json, sha256
@@ -21,8 +17,10 @@ from ..datasets.columns import IndexedCoco, open_coco
 from ..image_folder import image_places
 from .bank_build import build_bank
 from .cell_bank import CellBank
-from .density import ListDensity, UniformDensity, parse_density
-from .generate import Synthetic, generate
+from .coco_output import next_ids, write_coco
+from .density import GrowthDensity, ListDensity, UniformDensity, fit_growth, parse_density
+from .generate import generate
+from .image_work import BankFile, free_mark, make_image
 from .journal import Journal
 from .recipe import Plan, Recipe
 from .render import Target
@@ -66,9 +64,12 @@ def extend(
             extension, or no space left on the disk.
     """
     output = Path(output)
+    if Path(images).resolve() == (output / "images").resolve():
+        raise DatasetError(f"{images} would get the synthetic images, too; choose another --output")
     try:
-        bank = open_bank(bank_file or output / "cells.bank", json_file, images, workers, track)
-        return _extend(json_file, images, output, recipe, workers, bank, track)
+        with _alone(output):
+            bank = open_bank(bank_file or output / "cells.bank", json_file, images, workers, track)
+            return _extend(json_file, images, output, recipe, workers, bank, track)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -96,44 +97,72 @@ def open_bank(
     return bank
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process extends into the folder.
+
+    Raises:
+        DatasetError: one does.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(f"{folder}: another process is extending into this folder; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.unlink()
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
+
+
 def _extend(
     json_file: str | Path, images: str | Path, output: Path, recipe: Recipe, workers: int, bank: CellBank, track: Track
 ) -> Extension:
     """The extension, with its bank."""
-    plan, journal = Plan(bank, recipe), Journal(output, recipe.as_dict(bank))
+    plan, coco, folder = Plan(bank, recipe), open_coco(json_file), output / "images"
+    next_ids(coco)
+    if not (output / "annotations.json").is_file():
+        _require_reachable(bank, plan, recipe)
+    journal = Journal(output, recipe.as_dict(bank))
     if journal.complete:
         return Extension(journal.target, **read_json(journal.target)["info"]["synthetic"])
-    _require_reachable(bank, plan, recipe)
-    coco, folder = open_coco(json_file), output / "images"
     folder.mkdir(exist_ok=True)
     if recipe.originals:
         _copy_originals(coco, images, folder)
-    work = partial(_make, str(bank.path), recipe, str(folder))
+    work = partial(make_image, BankFile.of(bank), recipe, str(folder), free_mark(coco))
     todo = range(journal.count, plan.count)
     for line in track(in_order(work, todo, workers), "synthetic images", len(todo)):
         journal.append(line)
-    return _finish(journal, coco, recipe, bank)
+    return _finish(journal, coco, recipe, bank, folder)
 
 
 def _require_reachable(bank: CellBank, plan: Plan, recipe: Recipe) -> None:
-    """The highest density that is asked for finds room in an image of each cell type.
+    """The highest density that is asked for finds room in an image of each cell type, and growth has its times.
 
     Raises:
         DatasetError: it does not.
     """
     model = parse_density(recipe.density)
+    if isinstance(model, GrowthDensity):
+        for place in plan.sources:
+            fit_growth(plan.alike(place))
     if isinstance(model, UniformDensity):
         target = Target(confluence=model.high)
     elif isinstance(model, ListDensity):
         target = Target(cells=max(model.cells))
     else:
         return  # as dense as real images; how many stay below is counted
-    for _, sources in groupby(range(len(plan.sources)), lambda k: bank.images[plan.sources[k]].cell_type):
-        made = generate(bank, plan, recipe, next(sources), target)
+    one_each = {bank.images[place].cell_type: k for k, place in reversed(list(enumerate(plan.sources)))}
+    for index in one_each.values():
+        made = generate(bank, plan, recipe, index, target)
         if not made.reached:
-            pixels = made.image.size
-            covered = sum(annotation["area"] for annotation in made.annotations) / pixels
-            asked = f"{target.cells} cells" if target.cells else f"a confluence of {target.confluence:g}"
+            covered = sum(annotation["area"] for annotation in made.annotations) / made.image.size
+            asked = f"a confluence of {target.confluence:g}" if target.cells is None else f"{target.cells} cells"
             raise DatasetError(
                 f"density {recipe.density!r}: {asked} cannot be reached with the cells of {made.source.file_name}: its "
                 f"{made.image.shape[1]} x {made.image.shape[0]} pixels are full with {len(made.annotations)} cells, a "
@@ -141,129 +170,40 @@ def _require_reachable(bank: CellBank, plan: Plan, recipe: Recipe) -> None:
             )
 
 
-@lru_cache(maxsize=1)
-def _opened(path: str, recipe: Recipe) -> tuple[CellBank, Plan]:
-    """The bank and the plan, kept by each process."""
-    bank = CellBank(path)
-    return bank, Plan(bank, recipe)
-
-
-def _make(bank_file: str, recipe: Recipe, folder: str, index: int) -> str:
-    """Write image ``index``; its line in the journal."""
-    made = generate(*_opened(bank_file, recipe), recipe, index)
-    name = f"{PurePath(made.source.file_name).stem}-x{index:05d}.tif"
-    part = Path(folder, f".{name}.part")
-    try:
-        tifffile.imwrite(part, made.image, photometric="minisblack", metadata=None)
-        os.replace(part, Path(folder, name))
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return msgspec.json.encode(_entry(made, name, index, recipe.seed)).decode()
-
-
-def _entry(made: Synthetic, name: str, index: int, seed: int) -> dict[str, Any]:
-    """The image's entry and its annotations."""
-    height, width = made.image.shape
-    asked = {"cells": made.target.cells} if made.target.confluence is None else {"confluence": made.target.confluence}
-    image = {"file_name": name, "height": height, "width": width}
-    if made.source.cell_type:
-        image["cell_type"] = made.source.cell_type
-    image["provenance"] = {
-        "source_image": made.background.file_name, "index": index, "seed": seed, "target": asked,
-        "reached": made.reached,
-    }  # fmt: skip
-    return {"image": image, "annotations": made.annotations}
-
-
 def _copy_originals(coco: CocoFile | IndexedCoco, images: str | Path, folder: Path) -> None:
-    """Put the data set's own images beside the synthetic ones: as links to the same data where that is possible."""
+    """Put copies of the data set's own images beside the synthetic ones: what is done to them leaves the originals."""
     for name, place in image_places(coco, images).items():
         target = folder / name
-        if target.resolve().parent != folder.resolve() and folder.resolve() not in target.resolve().parents:
-            raise DatasetError(f"{coco.path}: the image {name!r} is not below its folder; name images without '..'")
-        if target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(place, target)
-        except OSError:  # another disk, or one without links
-            atomic_write(target, lambda stream, place=place: _copy(place, stream))
+        if folder.resolve() not in target.resolve().parents:
+            raise DatasetError(f"{coco.path}: the image {name!r} is not below its folder; name it relative to that")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(place, "rb") as source:
+                atomic_write(target, lambda stream, source=source: shutil.copyfileobj(source, stream))
 
 
-def _copy(place: str, stream: IO[bytes]) -> None:
-    """Copy a file's content."""
-    with open(place, "rb") as source:
-        shutil.copyfileobj(source, stream)
+def _finish(
+    journal: Journal, coco: CocoFile | IndexedCoco, recipe: Recipe, bank: CellBank, folder: Path
+) -> Extension:
+    """Write the JSON.
 
-
-def _finish(journal: Journal, coco: CocoFile | IndexedCoco, recipe: Recipe, bank: CellBank) -> Extension:
-    """Write the JSON, entry by entry, as millions of them do not fit into memory."""
+    Raises:
+        DatasetError: an image of the journal is gone.
+    """
     done = {"images": 0, "cells": 0, "short": 0}
     for line in journal.lines():
+        if not (folder / line["image"]["file_name"]).is_file():
+            raise DatasetError(
+                f"{folder / line['image']['file_name']} was made before and is gone; delete {journal.path} to begin "
+                "again"
+            )
         done["images"] += 1
         done["cells"] += len(line["annotations"])
         done["short"] += not line["image"]["provenance"]["reached"]
+    described = "{} and synthetic images of its cells" if recipe.originals else "Synthetic images of the cells of {}"
     info = {
-        "description": f"{coco.path.name} and synthetic images of its cells" if recipe.originals
-        else f"Synthetic images of the cells of {coco.path.name}",
-        "extension": recipe.as_dict(bank), "synthetic": done,
+        "description": described.format(coco.path.name), "extension": recipe.as_dict(bank), "synthetic": done,
     }  # fmt: skip
-    tables = {
-        "images": lambda: _images(journal, coco, recipe.originals),
-        "annotations": lambda: _annotations(journal, coco, recipe.originals),
-    }
-
-    def write(stream: IO[bytes]) -> None:
-        stream.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps(coco.categories)}'.encode())
-        for name, entries in tables.items():
-            stream.write(f', "{name}": ['.encode())
-            for number, entry in enumerate(entries()):
-                stream.write((", " * (number > 0) + json.dumps(entry)).encode())
-            stream.write(b"]")
-        stream.write(b"}")
-
-    atomic_write(journal.target, write)
+    write_coco(journal.target, coco, journal.lines, info, recipe.originals)
     journal.remove()
     return Extension(journal.target, **done)
-
-
-def _images(journal: Journal, coco: CocoFile | IndexedCoco, originals: bool) -> Iterator[dict[str, Any]]:
-    """The images' entries."""
-    if originals:
-        yield from coco.images
-    first = _next_id(image["id"] for image in coco.images)
-    for number, line in enumerate(journal.lines()):
-        yield {"id": first + number, **line["image"]}
-
-
-def _annotations(journal: Journal, coco: CocoFile | IndexedCoco, originals: bool) -> Iterator[dict[str, Any]]:
-    """The annotations' entries."""
-    highest = 0
-    for annotation in _original_annotations(coco):
-        highest = max(highest, annotation["id"])
-        if originals:
-            yield annotation
-    first_image = _next_id(image["id"] for image in coco.images)
-    number = highest
-    for place, line in enumerate(journal.lines()):
-        for annotation in line["annotations"]:
-            number += 1
-            yield {"id": number, "image_id": first_image + place, **annotation}
-
-
-def _original_annotations(coco: CocoFile | IndexedCoco) -> Iterator[dict[str, Any]]:
-    """All annotations as they stand in the file."""
-    if isinstance(coco, CocoFile):
-        yield from coco.annotations
-        return
-    for place in range(len(coco.images)):
-        yield from coco.index.annotations(coco.index.of_image(place))
-
-
-def _next_id(ids: Iterable[Any]) -> int:
-    """One more than the highest."""
-    numbers = list(ids)
-    if not all(type(number) is int for number in numbers):
-        raise DatasetError("images have ids that are no whole numbers, so that no new ones can be given; number them")
-    return max(numbers, default=0) + 1

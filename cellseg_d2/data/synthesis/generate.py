@@ -64,7 +64,7 @@ def annotate(scene: Scene, bank: CellBank, seed: int) -> list[dict[str, Any]]:
     """
     found: dict[int, tuple[list[np.ndarray], int]] = {}
     corners, starts, owners, areas = trace_outlines(np.ascontiguousarray(scene.labels))
-    outlines = np.split(corners, starts[1:])
+    outlines = np.split(corners, starts[1:]) if len(starts) else []
     for outline, label, area in zip(outlines, owners.tolist(), areas.tolist(), strict=True):
         if area >= _LEAST_PIECE:
             pieces, before = found.get(label, ([], 0))

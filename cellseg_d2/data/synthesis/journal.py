@@ -30,7 +30,7 @@ class Journal:
         self.path = folder / "annotations.partial.jsonl"
         self.count = 0
         if self.complete:
-            self._require(read_json(self.target).get("info", {}).get("extension"), self.target)
+            self._require(_extension(read_json(self.target)), self.target)
         elif self.path.is_file() and self.path.stat().st_size:
             self._mend()
         else:
@@ -60,11 +60,12 @@ class Journal:
 
     def _append(self, line: str) -> None:
         """Add a line, or, where that fails, nothing."""
-        with open(self.path, "ab") as file:
+        content = memoryview(line.encode() + b"\n")
+        with open(self.path, "ab", buffering=0) as file:
             end = file.tell()
             try:
-                file.write(line.encode() + b"\n")
-                file.flush()
+                while content:
+                    content = content[file.write(content) :]
             except OSError:
                 os.ftruncate(file.fileno(), end)
                 raise
@@ -96,3 +97,9 @@ class Journal:
         return DatasetError(
             f"{path} belongs to another extension or data set; choose another --output, or delete that file"
         )
+
+
+def _extension(content: Any) -> Any:
+    """The recipe that a JSON says it was made by; None where it says nothing."""
+    info = content.get("info") if isinstance(content, dict) else None
+    return info.get("extension") if isinstance(info, dict) else None

@@ -54,10 +54,8 @@ def find_places(
         and their pixels, that are seen in the image.
     """
     where = np.full(len(sizes), -2, np.int64)
-    count, seen, inside = first, 0, 0
-    for k in range(first):
-        seen += areas[k, 2]
-        inside += areas[k, 2] >= LEAST_VISIBLE
+    count = first
+    seen, inside = _visible(areas, count)
     hits = np.zeros(len(placed) + 1, np.int64)
     for i in range(len(sizes)):
         if inside >= limit[0] or seen >= limit[1]:
@@ -84,10 +82,19 @@ def find_places(
         placed[count, 0], placed[count, 1], placed[count, 2], placed[count, 3] = best_y, best_x, height, width
         placed[count, 4] = wishes[i, 0]
         where[i] = count
-        seen += areas[count, 2]
-        inside += areas[count, 2] >= LEAST_VISIBLE
         count += 1
+        seen, inside = _visible(areas, count)
     return where, count, inside, seen
+
+
+@njit(cache=True)
+def _visible(areas, count):
+    """Pixels and number of the cells that are seen in the image."""
+    seen, inside = 0, 0
+    for k in range(count):
+        seen += areas[k, 2]
+        inside += areas[k, 2] >= LEAST_VISIBLE
+    return seen, inside
 
 
 @njit(cache=True)
@@ -115,9 +122,10 @@ def _try(labels, away, nearest, mask, rim, wish, draw, placed, areas, count, hit
         return y, x, 1e9
     gap, contact = _surroundings(away, rim, y, x)
     intrusion = _intrusion(away, nearest, rim, y, x, placed)
-    if gap < UNIT:
-        if _hidden(labels, mask, y, x, areas, hits, count) > _MOST_HIDDEN:
+    if gap < 2 * UNIT:  # only every second pixel of the rim was looked at
+        if _hidden(labels, away, mask, y, x, areas, hits) > _MOST_HIDDEN:
             return y, x, 1e9
+    if gap < UNIT:
         gap = 0.0
         if wish[0] >= 1.0:
             intrusion += _UNWISHED
@@ -220,8 +228,8 @@ def _surroundings(away, rim, y, x):
 
 
 @njit(cache=True)
-def _hidden(labels, mask, y, x, areas, hits, count):
-    """Largest share of the patch, or of a cell below it, that lies over another one."""
+def _hidden(labels, away, mask, y, x, areas, hits):
+    """Largest share of the patch, or of a cell below it, that lies over another one; 1 on pixels that are taken."""
     rows, columns = labels.shape
     total, own, worst = 0, 0, 0.0
     for i in range(mask.shape[0]):
@@ -233,6 +241,8 @@ def _hidden(labels, mask, y, x, areas, hits, count):
                 if label:
                     total += 1
                     hits[label] += 1
+                elif away[row, column] == 0:
+                    worst = 1.0
     if total:
         for i in range(mask.shape[0]):
             for j in range(mask.shape[1]):

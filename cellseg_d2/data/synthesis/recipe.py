@@ -69,6 +69,10 @@ class Plan:
 
     def __init__(self, bank: CellBank, recipe: Recipe) -> None:
         self.bank, self.images = bank, bank.images
+        self._known_kin: dict[int, list[int]] = {}
+        self._of_type: dict[str, list[int]] = defaultdict(list)
+        for place, image in enumerate(bank.images):
+            self._of_type[image.cell_type].append(place)
         self._usable: dict[int, list[int]] = defaultdict(list)
         for cell in np.flatnonzero(bank.cells["usable"]).tolist():
             self._usable[int(bank.cells["image"][cell])].append(cell)
@@ -84,6 +88,8 @@ class Plan:
         ]
         self.sources.sort()
         self.count = round((recipe.factor - 1) * len(self.sources))
+        if not self.count:
+            raise DatasetError(f"a factor of {recipe.factor:g} adds no image to {len(self.sources)}; give a larger one")
 
     def alike(self, place: int) -> list[BankImage]:
         """The source images of the kind of one of them, itself included."""
@@ -115,8 +121,9 @@ class Plan:
 
     def _sources_of(self, cell_type: str) -> list[int]:
         """The images of a type that can be extended."""
-        own = [place for place, image in enumerate(self.images) if image.cell_type == cell_type]
-        name = f"cell type {cell_type}" if cell_type else "this data set"
+        own = self._of_type[cell_type]
+        without = "this data set" if len(self._of_type) == 1 else "the images without a cell type"
+        name = f"cell type {cell_type}" if cell_type else without
         total = sum(len(self._usable[place]) for place in own)
         if total < LEAST_CELLS:
             raise DatasetError(
@@ -137,8 +144,11 @@ class Plan:
 
     def _kin(self, place: int) -> list[int]:
         """The images whose cells may stand beside those of this one."""
-        like = self.images[place]
-        return [other for other, image in enumerate(self.images) if other == place or _alike(like, image)]
+        if place not in self._known_kin:
+            like = self.images[place]
+            own = self._of_type[like.cell_type]
+            self._known_kin[place] = [k for k in own if k == place or _alike(like, self.images[k])]
+        return self._known_kin[place]
 
 
 def _alike(one: BankImage, other: BankImage) -> bool:

@@ -151,7 +151,7 @@ class Scene:
         where, self._count, inside, seen = find_places(
             self._labels, self._away, self._nearest, patches.sizes, patches.starts, patches.outlines, patches.rims,
             patches.rim_starts, patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table,
-            self._areas, limit, self._count, self.reach,
+            self._areas, limit, self._count, float(self.reach),
         )  # fmt: skip
         self.seen = int(inside), int(seen)
         self._parts.append((patches, where))
