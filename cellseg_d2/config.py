@@ -202,6 +202,12 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.INTENSITY_JITTER = 0.0
     # Blur training images by a Gaussian whose sigma is drawn from 0 to this number of pixels; 0 is none
     cfg.INPUT.DEFOCUS_JITTER = 0.0
+    # CellDatasetMapper: put more cells of a cell bank (dataset.py bank; empty: none) where training images have room,
+    # in this share of them, at most so many for each cell that is there
+    cfg.INPUT.EXTENSION = CN()
+    cfg.INPUT.EXTENSION.BANK = ""
+    cfg.INPUT.EXTENSION.PROBABILITY = 0.5
+    cfg.INPUT.EXTENSION.MOST = 1.0
 
 
 def _add_training_config(cfg: CN) -> None:

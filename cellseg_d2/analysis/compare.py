@@ -116,8 +116,8 @@ def _tables(original: Described, extended: Described | None, notes: list[str]) -
         notes.append(f"{outer} of {len(table)} cells of the {name} set touch the frame and are left out.")
         if described.foreign:
             notes.append(
-                f"{described.foreign} cells of the {name} set were cut out of another image than the one that theirs was "
-                "made from. They are held out with the image that they were cut out of; a classifier may have seen "
+                f"{described.foreign} cells of the {name} set were cut out of another image than the one that theirs "
+                "was made from. They are held out with the image that they were cut out of; a classifier may have seen "
                 "their background, so AUC may be a little too low where it rests on the grey values around a cell."
             )
         if extended is not None and inner["source"].nunique() < FEW:

@@ -10,6 +10,8 @@ from detectron2.data import transforms as T
 from .cell_crops import CellInput, RandomCellCrop
 from .image_io import CorruptImageError, read_image
 from .instances import CellOutlines
+from .synthesis.cell_bank import CellBank
+from .synthesis.on_the_fly import AddCells
 from .transforms import CHANNELWISE, build_augmentations
 
 __all__ = ["CellDatasetMapper", "Extend"]
@@ -65,6 +67,7 @@ class CellDatasetMapper:
             "mask_format": cfg.INPUT.MASK_FORMAT,
             "image_format": cfg.INPUT.FORMAT,
             "stretch": cfg.INPUT.STRETCH_PERCENTILES,
+            "extend": _extension(cfg) if is_train and cfg.INPUT.EXTENSION.BANK else None,
         }
 
     def __call__(self, record: dict) -> dict:
@@ -120,3 +123,11 @@ def _tensor(image: np.ndarray) -> torch.Tensor:
     if image.ndim == 2:
         return torch.from_numpy(np.repeat(image[None], 3, axis=0))
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _extension(cfg: CfgNode) -> AddCells:
+    """What adds cells to training images, as INPUT.EXTENSION says."""
+    if len(cfg.INPUT.STRETCH_PERCENTILES):
+        raise ValueError("INPUT.EXTENSION.BANK has grey values as they are; leave INPUT.STRETCH_PERCENTILES empty")
+    options = cfg.INPUT.EXTENSION
+    return AddCells(CellBank(options.BANK), options.PROBABILITY, options.MOST)

@@ -97,6 +97,8 @@ class SemanticMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True, with_instances: bool | None = None) -> dict[str, Any]:
         """Arguments from a config; ``with_instances`` without ``is_train`` is the mapper of the validation loss."""
+        if cfg.INPUT.EXTENSION.BANK:
+            raise ValueError("INPUT.EXTENSION.BANK needs INPUT.MAPPER 'CellDatasetMapper'; extend the data set on disk")
         with_truth = is_train if with_instances is None else with_instances
         return {
             "augmentations": build_augmentations(cfg, is_train),

@@ -12,7 +12,7 @@ from .density import parse_density
 from .patches import TURNS
 from .render import Draw, Target
 
-__all__ = ["LEAST_CELLS", "Plan", "Recipe"]
+__all__ = ["LEAST_CELLS", "Plan", "Recipe", "alike", "draw_like"]
 
 LEAST_CELLS = 10  # usable cells of a kind; images of fewer would repeat the same ones
 _GOOD_FREE = 0.1  # share of a background that was really seen empty
@@ -100,16 +100,8 @@ class Plan:
         return np.array([cell for kin in self._kin(place) for cell in self._usable[kin]], np.int64)
 
     def draw(self, place: int, target: Target) -> Draw:
-        """The cells for an image like a source image, those of images that are as dense as the target preferred: there
-        cells have the shapes, gaps and contacts that go with that density; how crowded they stood is scaled to it."""
-        like, cells = self.images[place], self.cells(place)
-        density = target.density(like.height, like.width, like.area)
-        sources = self.bank.cells["image"][cells]
-        there = np.array([image.cells / (image.height * image.width) for image in self.images])
-        areas = np.array([image.area for image in self.images])
-        ratio = density / there[sources]
-        weights = np.exp(-(np.log(ratio) ** 2) / (2 * _SPREAD**2)) + 1e-6
-        return Draw(cells, weights / weights.sum(), ratio * like.area / areas[sources])
+        """The cells for an image like a source image; see :func:`draw_like`."""
+        return draw_like(self.bank, self.images[place], self.cells(place), target)
 
     def background(self, place: int, rng: np.random.Generator) -> int:
         """The image of which the background is taken: the source itself, or one of its kind that is emptier."""
@@ -147,13 +139,32 @@ class Plan:
         if place not in self._known_kin:
             like = self.images[place]
             own = self._of_type[like.cell_type]
-            self._known_kin[place] = [k for k in own if k == place or _alike(like, self.images[k])]
+            self._known_kin[place] = [k for k in own if k == place or alike(like, self.images[k])]
         return self._known_kin[place]
 
 
-def _alike(one: BankImage, other: BankImage) -> bool:
-    """Images of one cell type that could be of one experiment."""
-    if (one.cell_type, one.dtype) != (other.cell_type, other.dtype) or not other.cells or not one.cells:
+def draw_like(bank: CellBank, like: BankImage, cells: np.ndarray, target: Target) -> Draw:
+    """Cells for an image, those of images that are as dense as the target preferred: there cells have the shapes, gaps
+    and contacts that go with that density; how crowded they stood is scaled to it.
+
+    Args:
+        bank: the bank.
+        like: an image of the kind that is wanted.
+        cells: (N,) places in the bank that may be drawn.
+        target: how dense the image is to be.
+    """
+    density = target.density(like.height, like.width, like.area)
+    sources = bank.cells["image"][cells]
+    there = np.array([max(image.cells, 1) / (image.height * image.width) for image in bank.images])
+    areas = np.array([image.area for image in bank.images])
+    ratio = density / there[sources]
+    weights = np.exp(-(np.log(ratio) ** 2) / (2 * _SPREAD**2)) + 1e-6
+    return Draw(cells, weights / weights.sum(), ratio * like.area / areas[sources])
+
+
+def alike(one: BankImage, other: BankImage) -> bool:
+    """Images that could be of one experiment, whatever their cell type: cells of one may stand in the other."""
+    if one.dtype != other.dtype or not other.cells or not one.cells:
         return False
     noise = max(one.noise, other.noise, 1e-6)
     strong = max(abs(one.contrast), abs(other.contrast))
