@@ -105,10 +105,11 @@ def _tables(original: Described, extended: Described | None, notes: list[str]) -
         if described is None:
             continue
         table = described.cells.assign(row=np.arange(len(described.cells)), set=name)
+        pictures = described.images.assign(row=np.arange(len(described.images)), set=name)
         if name == SETS[1] and table["synthetic"].any():
             chosen = table[table["synthetic"]]
             notes.append(f"Of the extended set's {len(table)} cells the {len(chosen)} synthetic ones are compared.")
-            table = chosen
+            table, pictures = chosen, pictures[pictures["image"].isin(chosen["image"])]
         elif name == SETS[1]:
             notes.append("No annotation of the extended set has a provenance: all its cells are compared.")
         inner = table[~table["at_border"]]
@@ -126,7 +127,7 @@ def _tables(original: Described, extended: Described | None, notes: list[str]) -
                 f"{FEW} are too narrow, and AUC may fall below .5 where these images are unlike each other."
             )
         cells.append(inner)
-        images.append(described.images.assign(row=np.arange(len(described.images)), set=name))
+        images.append(pictures)
     return pd.concat(cells, ignore_index=True), pd.concat(images, ignore_index=True)
 
 

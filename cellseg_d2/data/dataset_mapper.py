@@ -8,7 +8,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
 from .cell_crops import CellInput, RandomCellCrop
-from .image_io import CorruptImageError, read_image
+from .image_io import CorruptImageError, read_image, stretch_to_uint8
 from .instances import CellOutlines
 from .synthesis.cell_bank import CellBank
 from .synthesis.on_the_fly import AddCells
@@ -34,7 +34,8 @@ class CellDatasetMapper:
         image_format: "BGR" or "RGB".
         stretch: see :func:`~cellseg_d2.data.image_io.read_image`.
         extend: called before the augmentations where there are instances, with the image (H x W x 3 uint8, in the order
-            of ``image_format``) and all annotations; returns both anew, the image of the same size, with cells added.
+            of ``image_format``, not stretched yet) and all annotations; returns both anew, the image of the same size,
+            with cells added.
     """
 
     @configurable
@@ -89,6 +90,7 @@ class CellDatasetMapper:
         annotations = record["annotations"]
         if self.extend:
             image, annotations = self.extend(image, list(annotations))
+            image = stretch_to_uint8(image, self.stretch) if self.stretch else image
         polygons = self.mask_format == "polygon"
         outlines = CellOutlines.of([one for one in annotations if not one.get("iscrowd", 0)], as_polygons=polygons)
         image = self._narrowed(image)
@@ -100,7 +102,8 @@ class CellDatasetMapper:
 
     def _read(self, record: dict) -> np.ndarray:
         """The image, of the size that its record says."""
-        image = read_image(record["file_name"], self.stretch)
+        grows = self.with_instances and self.extend  # cells are added to grey values as they are
+        image = read_image(record["file_name"], () if grows else self.stretch)
         height, width = image.shape[:2]
         if (height, width) != (record["height"], record["width"]):
             raise CorruptImageError(
@@ -127,7 +130,5 @@ def _tensor(image: np.ndarray) -> torch.Tensor:
 
 def _extension(cfg: CfgNode) -> AddCells:
     """What adds cells to training images, as INPUT.EXTENSION says."""
-    if len(cfg.INPUT.STRETCH_PERCENTILES):
-        raise ValueError("INPUT.EXTENSION.BANK has grey values as they are; leave INPUT.STRETCH_PERCENTILES empty")
     options = cfg.INPUT.EXTENSION
     return AddCells(CellBank(options.BANK), options.PROBABILITY, options.MOST)

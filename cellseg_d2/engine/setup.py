@@ -72,6 +72,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         logger.warning("MODEL.DEVICE is %s but torch sees no GPU: running on the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
     datasets.resolve(cfg, training=not args.eval_only)
+    datasets.follow_num_classes(cfg)
     _check(cfg, args.eval_only)
     cfg.freeze()
     _begin(cfg, args)

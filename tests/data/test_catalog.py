@@ -5,7 +5,7 @@ import logging
 import pytest
 from detectron2.data import DatasetCatalog
 
-from cellseg_d2.data.datasets import DatasetError, check_num_classes, load, register_coco, resolve
+from cellseg_d2.data.datasets import DatasetError, check_num_classes, follow_num_classes, load, register_coco, resolve
 
 
 def test_cell_type_is_filled_in(cfg):
@@ -89,6 +89,22 @@ def test_number_of_classes(cfg, tmp_path, discs, written):
     cfg.DATASETS.TEST = ("livecell_test",)
     with pytest.raises(DatasetError, match=r"livecell_test: 1 \(cell\).*use data sets with the same classes"):
         check_num_classes(cfg)
+
+
+def test_the_number_of_classes_follows_from_the_data(cfg, tmp_path, discs, written):
+    coco = discs(images=1)
+    coco["categories"] = [{"id": 1, "name": "live"}, {"id": 2, "name": "dead"}]
+    register_coco("t_follow", *written(tmp_path, coco))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("t_follow",), ()
+    heads = cfg.MODEL.FCOS, cfg.MODEL.ROI_HEADS
+    for given, found in (((1, 1), [2, 2]), ((3, 3), [3, 3]), ((1, 2), [1, 2])):
+        heads[0].NUM_CLASSES, heads[1].NUM_CLASSES = given
+        follow_num_classes(cfg)
+        assert [head.NUM_CLASSES for head in heads] == found
+    heads[1].NUM_CLASSES = 1
+    cfg.DATASETS.TEST = ("livecell_test",)  # one class, so that no number is right
+    follow_num_classes(cfg)
+    assert [head.NUM_CLASSES for head in heads] == [1, 1]
 
 
 def test_a_data_set_without_images(tmp_path, discs, written):

@@ -2,7 +2,7 @@
 
 from ...errors import DatasetError, MissingDataError
 from . import livecell
-from .catalog import SEMANTIC_ONLY, check_cell_types, check_num_classes, load, resolve
+from .catalog import SEMANTIC_ONLY, check_cell_types, check_num_classes, follow_num_classes, load, resolve
 from .custom import register_coco
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "MissingDataError",
     "check_cell_types",
     "check_num_classes",
+    "follow_num_classes",
     "load",
     "register_coco",
     "resolve",

@@ -14,7 +14,7 @@ from . import livecell, mes
 from .custom import register_coco
 from .records import class_ids
 
-__all__ = ["SEMANTIC_ONLY", "check_cell_types", "check_num_classes", "load", "resolve"]
+__all__ = ["SEMANTIC_ONLY", "check_cell_types", "check_num_classes", "follow_num_classes", "load", "resolve"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,20 @@ def load(name: str) -> Sequence[dict]:
     if not ids <= set(range(classes)):
         raise DatasetError(f"{name}: class ids {sorted(ids)} do not fit into its {classes} classes")
     return records
+
+
+def follow_num_classes(cfg: CfgNode) -> None:
+    """Where both heads have the one class that configurations begin with, give them as many as the data sets have.
+
+    So one line that names a COCO file is enough. Data sets that disagree, and heads that were given another number, are
+    left to :func:`check_num_classes`.
+    """
+    counts = {len(MetadataCatalog.get(name).thing_classes) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    begun = cfg.MODEL.FCOS.NUM_CLASSES == cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    if begun and len(counts) == 1 and counts != {1} and cfg.MODEL.META_ARCHITECTURE not in SEMANTIC_ONLY:
+        cfg.MODEL.FCOS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES = counts.pop()
+        logger.info("MODEL.FCOS.NUM_CLASSES and MODEL.ROI_HEADS.NUM_CLASSES are %d, as the data sets have classes",
+                    cfg.MODEL.FCOS.NUM_CLASSES)  # fmt: skip
 
 
 def check_num_classes(cfg: CfgNode) -> None:
