@@ -1,5 +1,6 @@
 """Make a cell bank of a COCO data set."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from .cutout import Cutout, cut_out, free_pixels
 from .units import MARGIN
 from .workers import in_order
 
-__all__ = ["build_bank"]
+__all__ = ["build_bank", "digest"]
 
 _LEAST_AREA = 16  # pixels; smaller ones are specks
 Track = Callable[[Iterable[Any]], Iterable[Any]]
@@ -46,9 +47,10 @@ def build_bank(
         MissingDataError: no such file, folder or image.
     """
     coco = open_coco(json_file)
-    records, _ = dataset_dicts(coco, image_places(coco, images).get)
+    places = image_places(coco, images)
+    records, _ = dataset_dicts(coco, places.get)
     items = ((records[place], coco.images[place]) for place in range(len(records)))
-    info = {"json": sha256(json_file)}
+    info = {"json": sha256(json_file), "images": digest(places.values())}
     with BankWriter(target, coco.categories, info) as writer:
         for parts in track(in_order(_cut_image, items, workers)):
             writer.add(*parts)
@@ -60,6 +62,14 @@ def build_bank(
                 "give a data set with whole cells"
             )
     return CellBank(target)
+
+
+def digest(files: Iterable[str]) -> str:
+    """A number of the content of files, in hexadecimal: a bank belongs to its images, not only to their names."""
+    state = hashlib.blake2b(digest_size=16)
+    for file in files:
+        state.update(Path(file).read_bytes())
+    return state.hexdigest()
 
 
 def _cut_image(

@@ -15,7 +15,7 @@ from ...files import atomic_write, read_json, sha256
 from ..datasets.coco_json import CocoFile
 from ..datasets.columns import IndexedCoco, open_coco
 from ..image_folder import image_places
-from .bank_build import build_bank
+from .bank_build import build_bank, digest
 from .cell_bank import CellBank
 from .coco_output import next_ids, write_coco
 from .density import GrowthDensity, ListDensity, UniformDensity, fit_growth, parse_density
@@ -92,8 +92,11 @@ def open_bank(
         total = len(open_coco(json_file).images)
         return build_bank(json_file, images, path, workers, lambda items: track(items, "images cut up", total))
     bank = CellBank(path)
-    if bank.info["json"] != sha256(json_file):
-        raise DatasetError(f"{path} is the cell bank of another data set than {json_file}; name another file")
+    made_of = bank.info.get("json"), bank.info.get("images")
+    if made_of != (sha256(json_file), digest(image_places(open_coco(json_file), images).values())):
+        raise DatasetError(
+            f"{path} is the cell bank of another data set than {json_file}, or of other images; name another file"
+        )
     return bank
 
 

@@ -2,20 +2,18 @@
 
 import json
 import logging
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tifffile
 
 from .records import Phantom, PhantomSpec
 from .simulation import simulate
+from .workers import in_order
 
 __all__ = ["file_name", "write_dataset"]
 
@@ -63,7 +61,8 @@ def write_dataset(folder: str | Path, spec: PhantomSpec, num_images: int, seed: 
     coco = {"info": info, "licenses": [], "categories": [{"supercategory": "cell", "id": 1, "name": "cell"}],
             "images": [], "annotations": []}
     render = partial(_render_image, str(folder / "images"), spec, seed)
-    for done, (image, annotations) in enumerate(_in_order(render, num_images, workers), 1):
+    rendered = in_order(render, range(num_images), min(workers, max(num_images, 1)))
+    for done, (image, annotations) in enumerate(rendered, 1):
         coco["images"].append(image)
         first = len(coco["annotations"]) + 1
         coco["annotations"] += [{"id": first + k, **entry} for k, entry in enumerate(annotations)]
@@ -88,19 +87,6 @@ def _check_same(target: Path, info: dict) -> None:
         found = None
     if found != info["phantom"]:
         raise FileExistsError(f"{target} belongs to another data set: choose another folder, or delete that file")
-
-
-def _in_order(render: Callable[[int], tuple], count: int, workers: int) -> Iterator[tuple]:
-    """``render(0)``, ``render(1)``, ... computed by this many processes."""
-    if workers == 1 or count < 2:
-        yield from map(render, range(count))
-        return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, count), mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,))
-    try:
-        yield from pool.map(render, range(count), chunksize=max(1, min(8, count // (2 * workers))))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _render_image(folder: str, spec: PhantomSpec, seed: int, index: int) -> tuple[dict, list[dict]]:

@@ -3,9 +3,11 @@
 import errno
 import json
 import resource
+import shutil
 from argparse import ArgumentParser
 
 import pytest
+import tifffile
 
 from cellseg_d2.commands import bank as bank_command
 from cellseg_d2.commands import extend as extend_command
@@ -206,3 +208,11 @@ def test_another_bank_of_the_same_name(phantoms, tmp_path, edited):
     extend(path, phantoms[1], tmp_path / "fresh", recipe)
     there, fresh = (json.loads((tmp_path / name / "annotations.json").read_text()) for name in ("out", "fresh"))
     assert there == fresh
+
+
+def test_the_bank_of_the_same_json_with_other_images(phantoms, bank, recipe, tmp_path):
+    shutil.copytree(phantoms[1], tmp_path / "images")
+    path = next((tmp_path / "images").iterdir())
+    tifffile.imwrite(path, tifffile.imread(path) // 2)
+    with pytest.raises(DatasetError, match="or of other images"):
+        extend(phantoms[0], tmp_path / "images", tmp_path / "out", recipe, bank_file=bank.path)
