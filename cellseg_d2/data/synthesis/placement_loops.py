@@ -1,4 +1,4 @@
-"""Compiled loops that find cells their places and paint them.
+"""Compiled loops that find cells their places.
 
 All work on a canvas: the image with ``PAD`` pixels around it, so that cells may be cut by the frame. ``labels`` (int32)
 is 0 for background and k + 1 for the k-th cell that was placed; ``away`` (uint8) is the distance to the nearest cell in
@@ -9,9 +9,9 @@ differ. Numba compiles anew where this file changes, but not where a constant of
 import numpy as np
 from numba import njit
 
-from .units import FADED, FAR, KEPT, NEAR, PAD, UNIT
+from .units import FAR, NEAR, PAD, UNIT
 
-__all__ = ["DRAWS", "LEAST_VISIBLE", "TRIES", "find_places", "paint"]
+__all__ = ["DRAWS", "LEAST_VISIBLE", "TRIES", "find_places"]
 
 TRIES = 8  # places that are looked at for each cell; one in four where there is room, the others beside a cell
 # What is drawn for each try: which cell to go to, from which angle, a free place, how far to push, above or below
@@ -22,7 +22,6 @@ _STEPS = 12
 _ROOM_SAMPLES = 12  # of which the roomiest place is taken
 _UNWISHED = 1000.0  # added to the score of a place that no one wishes for
 _MOST_HIDDEN = 0.12  # share of a cell that others may lie over
-_SOFT, _BLEND = 2.0, 1.0  # pixels, see paint
 LEAST_VISIBLE = 16  # pixels of a cell in the image, or it is not annotated
 
 
@@ -282,39 +281,3 @@ def _put(labels, away, nearest, mask, near, y, x, index, on_top, areas):
             if 0 <= row < rows and 0 <= column < columns and near[i, j] < away[row, column]:
                 away[row, column] = near[i, j]
                 nearest[row, column] = index + 1
-
-
-@njit(cache=True)
-def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, where, placed):
-    """Add placed patches to canvases of H x W float32; divided by ``weights`` they are the weighted means.
-
-    Each patch counts by w = exp(min(d, SOFT) / BLEND), with d the pixels from its outline, positive inside: alone it is
-    as it was cut out, cells that touch run into each other over their soft edges, halos go over into each other half
-    way, and where cells overlap both shine through.
-
-    Args:
-        mixed: gets w times the grey value above the background.
-        kept: gets w times how far it brings its own grain, 0 to 1.
-        weights: gets w.
-        grain: noise of standard deviation 1, the finest grain of the background.
-        lost: (N,) how much of it each patch lacks.
-        sizes, starts, deltas, outlines: see :class:`.patches.Patches`.
-        where, placed: of :func:`find_places`.
-    """
-    rows, columns = weights.shape
-    table = np.exp(np.minimum(np.arange(-128, 128) / 4.0, _SOFT) / _BLEND)
-    for k in range(len(sizes)):
-        if where[k] < 0:
-            continue
-        y, x = int(placed[where[k], 0]), int(placed[where[k], 1])
-        height, width = sizes[k]
-        for i in range(max(0, -y), min(height, rows - y)):
-            row = y + i
-            for j in range(max(0, -x), min(width, columns - x)):
-                column, at = x + j, starts[k] + i * width + j
-                weight, away = table[outlines[at] + 128], outlines[at] / 4.0
-                own = min(max((FADED + away) / (FADED - KEPT), 0.0), 1.0)
-                deep = min(max((away + 4.0) / 5.0, 0.0), 1.0)  # less where the grain is that of the background
-                mixed[row, column] += weight * (deltas[at] + deep * lost[k] * grain[row, column])
-                kept[row, column] += weight * own
-                weights[row, column] += weight

@@ -8,8 +8,9 @@ import numpy as np
 from ...errors import DatasetError
 from .cell_bank import CellBank
 from .measuring_loops import noise_level
+from .painting_loops import paint
 from .patches import Patches, draw_patches
-from .placement_loops import LEAST_VISIBLE, find_places, paint
+from .placement_loops import LEAST_VISIBLE, find_places
 from .units import FAR, PAD, UNIT
 
 __all__ = ["Draw", "Placed", "Scene", "Target"]
