@@ -170,10 +170,10 @@ def test_extension_gets_the_chosen_images_alone(few_images, monkeypatch, tmp_pat
     assert [i["id"] for i in subset["images"]] == [1, 3] and [a["id"] for a in subset["annotations"]] == [1, 3]
     assert given[-6:] == ["--seed", "7", "--factor", "5", "--note", "a b"]
     assert str(tmp_path / "case" / "subset.json") in given and str(args.json) not in given
-    merged = json.loads(truth.read_text())
-    assert [i["file_name"] for i in merged["images"]] == ["../1.png", "../3.png", "extension/images/s.png"]
-    assert folder == tmp_path / "case" and len(merged["annotations"]) == 3
-    assert few_images.training_set(args, np.array([3, 1, 0, 2, 4]), {**case, "arm": "plain"}, folder)[1] == tmp_path
+    made = tmp_path / "case" / "extension"  # which has the chosen images, too
+    assert truth == made / "annotations.json" and folder == made / "images"
+    plain = few_images.training_set(args, np.array([3, 1, 0, 2, 4]), {**case, "arm": "plain"}, tmp_path / "case")
+    assert plain == (tmp_path / "case" / "subset.json", tmp_path)
 
 
 def test_other_settings_need_another_folder(few_images, tmp_path):
