@@ -12,13 +12,12 @@ from scipy import ndimage
 from ..data.datasets.coco_json import CocoFile
 from ..data.datasets.columns import IndexedCoco
 from ..data.datasets.records import dataset_dicts
-from ..data.image_folder import image_places
-from ..data.image_io import CorruptImageError, read_grey
+from ..data.image_folder import image_places, read_annotated
+from ..data.image_io import to_grey
 from ..data.label_maps import rasterise
 from ..data.livecell_names import parse_name
 from ..data.rle import as_rle
 from ..data.stats import GROUPS
-from ..errors import DatasetError
 from .descriptors import CELL_NAMES, cell_descriptors, image_descriptors
 
 __all__ = ["Described", "describe", "source_of"]
@@ -135,16 +134,7 @@ def _written(coco: Coco) -> Callable[[int], list[dict]]:
 
 def _opened(record: dict) -> tuple[np.ndarray, np.ndarray]:
     """Label map and grey image of a record."""
-    path, size = record["file_name"], (record["height"], record["width"])
-    try:
-        image = read_grey(path)
-    except CorruptImageError as error:
-        raise DatasetError(f"{error}; copy it again, or leave it out of the JSON") from error
-    if image.shape != size:
-        raise DatasetError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the JSON says {size[1]} x {size[0]}; "
-            "is it another image?"
-        )
+    image, size = to_grey(read_annotated(record)), (record["height"], record["width"])
     solid = [a | {"segmentation": as_rle(a["segmentation"], *size)} for a in record["annotations"]]
     return rasterise(solid, *size), image
 

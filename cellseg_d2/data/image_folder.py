@@ -1,13 +1,16 @@
-"""Where the images of a COCO data set are on disk."""
+"""Where the images of a COCO data set are on disk, and what they are."""
 
 import os
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from ..errors import DatasetError, MissingDataError
 from .datasets.coco_json import CocoFile
 from .datasets.columns import IndexedCoco
+from .image_io import CorruptImageError, read_raw
 
-__all__ = ["ImageFolder", "image_places"]
+__all__ = ["ImageFolder", "image_places", "read_annotated"]
 
 
 class ImageFolder:
@@ -58,3 +61,22 @@ def image_places(coco: CocoFile | IndexedCoco, images: str | Path) -> dict[str, 
             f"{len(gone)} of {len(names)} images of {coco.path} are not below {images}, first {gone[0]}"
         )
     return {name: str(place) for name, place in found.items()}
+
+
+def read_annotated(record: dict) -> np.ndarray:
+    """The image of a dataset dict, values as they are: H x W, or H x W x 3 in RGB order.
+
+    Raises:
+        DatasetError: it is damaged, or not of the size that the JSON says.
+    """
+    path, size = record["file_name"], (record["height"], record["width"])
+    try:
+        image = read_raw(path)
+    except CorruptImageError as error:
+        raise DatasetError(f"{error}; copy it again, or leave it out of the JSON") from error
+    if image.shape[:2] != size:
+        raise DatasetError(
+            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the JSON says {size[1]} x {size[0]}; "
+            "is it another image?"
+        )
+    return image

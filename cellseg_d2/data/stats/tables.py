@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as mask_util
 
-from ...errors import DatasetError
 from ..datasets.coco_json import CocoFile
 from ..datasets.columns import IndexedCoco
 from ..datasets.records import dataset_dicts
-from ..image_folder import image_places
-from ..image_io import CorruptImageError, read_grey
+from ..image_folder import image_places, read_annotated
+from ..image_io import to_grey
 from ..livecell_names import parse_name
 from ..rle import as_rle
 from .cells import CELL_COLUMNS, IMAGE_COLUMNS, Measures, measure_image
@@ -92,16 +91,7 @@ def image_table(coco: CocoFile | IndexedCoco, images: str | Path) -> pd.DataFram
 
 def _measure_record(record: dict) -> tuple[Measures, list[dict], int]:
     """Measures of one image, the annotations that its cells are, and how many cover no pixel."""
-    path, size = record["file_name"], (record["height"], record["width"])
-    try:
-        image = read_grey(path)
-    except CorruptImageError as error:
-        raise DatasetError(f"{error}; copy it again, or leave it out of the JSON") from error
-    if image.shape != size:
-        raise DatasetError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the JSON says {size[1]} x {size[0]}; "
-            "is it another image?"
-        )
+    image, size = to_grey(read_annotated(record)), (record["height"], record["width"])
     outlined = [(annotation, as_rle(annotation["segmentation"], *size)) for annotation in record["annotations"]]
     solid = [pair for pair in outlined if mask_util.area(pair[1])]
     cells = [(annotation, rle) for annotation, rle in solid if not annotation["iscrowd"]]

@@ -13,8 +13,8 @@ from ...errors import DatasetError
 from ...files import sha256
 from ..datasets.columns import open_coco
 from ..datasets.records import dataset_dicts
-from ..image_folder import image_places
-from ..image_io import CorruptImageError, read_raw, to_grey
+from ..image_folder import image_places, read_annotated
+from ..image_io import to_grey
 from ..livecell_names import hours_of, parse_name
 from ..rle import as_rle, decode_columns
 from .background import Background, smooth_field, split_background
@@ -78,7 +78,7 @@ def _cut_image(
     """What :meth:`.cell_bank.BankWriter.add` takes, of a dataset dict and its image's entry in the JSON."""
     record, entry = item
     size = record["height"], record["width"]
-    image = _read(record["file_name"], size)
+    image = _read(record)
     cells, crowds = [], np.zeros(size, bool)
     for annotation in record["annotations"]:
         rle = as_rle(annotation["segmentation"], *size)
@@ -108,18 +108,13 @@ def _cut_image(
     return described, background, cutouts, who
 
 
-def _read(path: str, size: tuple[int, int]) -> np.ndarray:
-    """The image, grey, of the size that its record says."""
-    try:
-        raw = read_raw(path)
-    except CorruptImageError as error:
-        raise DatasetError(f"{error}; copy it again, or leave it out of the JSON") from error
+def _read(record: dict) -> np.ndarray:
+    """The image, which is grey."""
+    raw = read_annotated(record)
     image = to_grey(raw)
     if image.dtype != raw.dtype:
-        raise DatasetError(f"{path} is in colour; synthesis takes grey images only: leave colour ones out of the JSON")
-    if image.shape != size:
         raise DatasetError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the JSON says {size[1]} x {size[0]}"
+            f"{record['file_name']} is in colour; synthesis takes grey images only: leave colour ones out of the JSON"
         )
     return image
 
