@@ -9,7 +9,7 @@ from .cell_bank import BankImage, CellBank
 from .density import parse_density
 from .outline_loops import trace_outlines
 from .recipe import Plan, Recipe
-from .render import Placed, Scene, Target
+from .render import Scene, Target
 from .units import CROWD
 
 __all__ = ["Synthetic", "annotate", "generate"]
@@ -62,32 +62,42 @@ def annotate(scene: Scene, bank: CellBank, seed: int) -> list[dict[str, Any]]:
     Outlines go along pixel edges, so that they are filled to exactly the pixels that are seen; ``transform`` is the
     affine map [a, b, c, d, e, f] from the source image, x' = a x + b y + c, y' = d x + e y + f.
     """
-    found: dict[int, tuple[list[np.ndarray], int]] = {}
-    corners, starts, owners, areas = trace_outlines(np.ascontiguousarray(scene.labels))
-    outlines = np.split(corners, starts[1:]) if len(starts) else []
-    for outline, label, area in zip(outlines, owners.tolist(), areas.tolist(), strict=True):
+    found = _outlines(np.ascontiguousarray(scene.labels))
+    shown = [cell for cell in scene.placed if cell.label in found]
+    if not shown:
+        return []
+    rows = bank.cells[[cell.cell for cell in shown]]
+    columns = (rows[name].tolist() for name in ("category", "source", "image"))
+    transforms = np.round([cell.affine for cell in shown], 4).reshape(-1, 6).tolist()
+    result = []
+    for cell, transform, category, source, image in zip(shown, transforms, *columns, strict=True):
+        outlines, area, (left, top, right, bottom) = found[cell.label]
+        result.append({
+            "category_id": bank.categories[category]["id"], "segmentation": outlines, "area": area,
+            "bbox": [left, top, right - left, bottom - top], "iscrowd": 0,
+            "provenance": {
+                "source": source, "source_image": bank.images[image].file_name, "transform": transform, "seed": seed,
+            },
+        })  # fmt: skip
+    return result
+
+
+def _outlines(labels: np.ndarray) -> dict[int, tuple[list[list[int]], int, list[int]]]:
+    """Of each label: COCO polygons, pixels inside, and the box (left, top, right, bottom), without tiny pieces."""
+    corners, starts, owners, areas = trace_outlines(labels)
+    if not len(starts):
+        return {}
+    boxes = np.concatenate([np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)], axis=1)
+    flat, ends = corners.reshape(-1).tolist(), [*(2 * starts[1:]).tolist(), corners.size]
+    found: dict[int, tuple[list[list[int]], int, list[int]]] = {}
+    for begin, end, label, area, box in zip(
+        (2 * starts).tolist(), ends, owners.tolist(), areas.tolist(), boxes.tolist(), strict=True
+    ):
         if area >= _LEAST_PIECE:
-            pieces, before = found.get(label, ([], 0))
-            found[label] = [*pieces, outline], before + area
-    return [_annotation(cell, *found[cell.label], bank, seed) for cell in scene.placed if cell.label in found]
-
-
-def _annotation(
-    placed: Placed, outlines: list[np.ndarray], area: int, bank: CellBank, seed: int
-) -> dict[str, Any]:
-    """Of one cell, without its id."""
-    points = np.concatenate(outlines)
-    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    row = bank.cells[placed.cell]
-    return {
-        "category_id": bank.categories[int(row["category"])]["id"],
-        "segmentation": [outline.reshape(-1).tolist() for outline in outlines],
-        "area": area, "bbox": [left, top, right - left, bottom - top], "iscrowd": 0,
-        "provenance": {
-            "source": int(row["source"]), "source_image": bank.images[int(row["image"])].file_name,
-            "transform": np.round(placed.affine, 4).reshape(-1).tolist(), "seed": seed,
-        },
-    }  # fmt: skip
+            pieces, before, (left, top, right, bottom) = found.get(label, ([], 0, box))
+            whole = [min(left, box[0]), min(top, box[1]), max(right, box[2]), max(bottom, box[3])]
+            found[label] = [*pieces, flat[begin:end]], before + area, whole
+    return found
 
 
 def _background(bank: CellBank, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -48,15 +48,21 @@ def measure_nearness(outlines, sizes, starts, nearness, near_starts):
                 if mask[i, j]:
                     near[i + NEAR, j + NEAR] = 0
         for i in range(1, tall):
-            for j in range(1, wide - 1):
-                ahead = min(near[i, j - 1], near[i - 1, j]) + _NEXT
-                aslant = min(near[i - 1, j - 1], near[i - 1, j + 1]) + _DIAGONAL
-                near[i, j] = min(near[i, j], min(ahead, aslant))
+            _pass_on(near[i], near[i - 1], False)
         for i in range(tall - 2, -1, -1):
-            for j in range(wide - 2, 0, -1):
-                ahead = min(near[i, j + 1], near[i + 1, j]) + _NEXT
-                aslant = min(near[i + 1, j + 1], near[i + 1, j - 1]) + _DIAGONAL
-                near[i, j] = min(near[i, j], min(ahead, aslant))
+            _pass_on(near[i], near[i + 1], True)
+
+
+@njit(cache=True)
+def _pass_on(line, before, backwards):
+    """Distances from the line before, which takes no order, and then from pixel to pixel along the line."""
+    for j in range(1, len(line) - 1):
+        line[j] = min(line[j], min(before[j] + _NEXT, min(before[j - 1], before[j + 1]) + _DIAGONAL))
+    at = 255
+    for k in range(len(line)):
+        j = len(line) - 1 - k if backwards else k
+        at = min(at + _NEXT, line[j])
+        line[j] = at
 
 
 @njit(cache=True)

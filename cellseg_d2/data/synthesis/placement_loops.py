@@ -11,12 +11,14 @@ from numba import njit
 
 from .units import FAR, NEAR, PAD, UNIT
 
-__all__ = ["DRAWS", "LEAST_VISIBLE", "TRIES", "find_places"]
+__all__ = ["DRAWS", "LEAST_VISIBLE", "PLACED", "TRIES", "find_places"]
 
 TRIES = 8  # places that are looked at for each cell; one in four where there is room, the others beside a cell
 # What is drawn for each try: which cell to go to, from which angle, a free place, how far to push, above or below
 DRAWS = 5
 _WHOM, _ANGLE, _FREE, _PUSH, _ABOVE = range(DRAWS)
+PLACED = 6  # what is known of each cell that was placed
+_TOP, _LEFT, _ROW, _COLUMN, _HALF, _GAP = range(PLACED)
 _FARTHEST = UNIT * FAR
 _STEPS = 12
 _ROOM_SAMPLES = 12  # of which the roomiest place is taken
@@ -41,8 +43,8 @@ def find_places(
         wishes: (N, 3) gap in pixels to the nearest cell, share of the rim that touches others, and number of cells
             within ``reach`` when the image is complete.
         draws: (N, TRIES, DRAWS) uniform random numbers.
-        placed: (M, 5) float64, row, column, height and width of the cells on the canvas, and the gap that they wish
-            for; filled from ``first`` on.
+        placed: (PLACED, M) float64 of the cells on the canvas: row and column of the patch's first pixel, those of its
+            middle, half its longer side, and the gap that it wishes for; filled from ``first`` on.
         areas: (M, 3) pixels, visible pixels, and those of them in the image.
         limit: cells, pixels: where to stop.
         first: cells on the canvas before.
@@ -55,7 +57,7 @@ def find_places(
     where = np.full(len(sizes), -2, np.int64)
     count = first
     seen, inside = _visible(areas, count)
-    hits = np.zeros(len(placed) + 1, np.int64)
+    hits = np.zeros(placed.shape[1] + 1, np.int64)
     for i in range(len(sizes)):
         if inside >= limit[0] or seen >= limit[1]:
             break
@@ -64,12 +66,13 @@ def find_places(
         rim = rims[rim_starts[i] : rim_starts[i + 1]]
         best, best_y, best_x = 1e9, 0, 0
         for t in range(TRIES):
-            y, x, score = _try(labels, away, nearest, mask, rim, wishes[i], draws[i, t], placed, areas, count, hits, t)
-            if score < 1e8:
-                expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
-                crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
-                score += 2.0 * abs(crowd - expected) / (1.0 + expected)
+            y, x = _candidate(away, mask, rim, wishes[i], draws[i, t], placed, count, t)
+            expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
+            crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
+            score = 2.0 * abs(crowd - expected) / (1.0 + expected)
             if score < best:
+                score += _score(away, nearest, rim, y, x, wishes[i], placed)
+            if score < best and not _hides(labels, away, mask, y, x, areas, hits):
                 best, best_y, best_x = score, y, x
         if best >= 1e8:
             where[i] = -1
@@ -78,8 +81,9 @@ def find_places(
         near = nearness[near_starts[i] : near_starts[i] + (height + 2 * NEAR) * (width + 2 * NEAR)]
         near = near.reshape(height + 2 * NEAR, width + 2 * NEAR)
         _put(labels, away, nearest, mask, near, best_y, best_x, count, on_top, areas)
-        placed[count, 0], placed[count, 1], placed[count, 2], placed[count, 3] = best_y, best_x, height, width
-        placed[count, 4] = wishes[i, 0]
+        placed[_TOP, count], placed[_LEFT, count] = best_y, best_x
+        placed[_ROW, count], placed[_COLUMN, count] = best_y + height // 2, best_x + width // 2
+        placed[_HALF, count], placed[_GAP, count] = 0.5 * max(height, width), wishes[i, 0]
         where[i] = count
         count += 1
         seen, inside = _visible(areas, count)
@@ -97,39 +101,38 @@ def _visible(areas, count):
 
 
 @njit(cache=True)
-def _try(labels, away, nearest, mask, rim, wish, draw, placed, areas, count, hits, t):
-    """One place for a patch and its score, the lower the better; 1e9 where it cannot lie there."""
+def _candidate(away, mask, rim, wish, draw, placed, count, t):
+    """One place for a patch: a free one, or beside a cell."""
     height, width = mask.shape
-    rows, columns = labels.shape
     y, x = _room(away, draw, height, width, 1 if t % 2 else _ROOM_SAMPLES)
-    if wish[0] < FAR and count:
-        # from a random cell at a random angle, or from a random place towards the nearest cell
-        at = int(draw[_WHOM] * count)
-        if t % 4:
-            at = _nearest(placed, count, y + height // 2, x + width // 2, wish[0])
-        middle_y, middle_x = placed[at, 0] + 0.5 * placed[at, 2], placed[at, 1] + 0.5 * placed[at, 3]
-        angle = 6.283185307179586 * draw[_ANGLE]
-        reach = 0.5 * max(height, width) + 0.5 * max(placed[at, 2], placed[at, 3]) + FAR
-        if t % 4 == 0:
-            y = int(middle_y + np.sin(angle) * reach - 0.5 * height)
-            x = int(middle_x + np.cos(angle) * reach - 0.5 * width)
-        down, right = middle_y - 0.5 * height - y, middle_x - 0.5 * width - x
-        length = max(np.sqrt(down * down + right * right), 1.0)
-        y, x = _slide(away, rim, y, x, down / length, right / length, wish[0], length, draw[_PUSH])
-    middle_y, middle_x = y + height // 2, x + width // 2
-    if middle_y < 2 or middle_x < 2 or middle_y >= rows - 2 or middle_x >= columns - 2:
-        return y, x, 1e9
+    if wish[0] >= FAR or not count:
+        return y, x
+    # from a random cell at a random angle, or from a random place towards the nearest cell
+    at = int(draw[_WHOM] * count)
+    if t % 4:
+        at = _nearest(placed, count, y + height // 2, x + width // 2, wish[0])
+    middle_y, middle_x = placed[_ROW, at], placed[_COLUMN, at]
+    angle = 6.283185307179586 * draw[_ANGLE]
+    reach = 0.5 * max(height, width) + placed[_HALF, at] + FAR
+    if t % 4 == 0:
+        y = int(middle_y + np.sin(angle) * reach - 0.5 * height)
+        x = int(middle_x + np.cos(angle) * reach - 0.5 * width)
+    down, right = middle_y - 0.5 * height - y, middle_x - 0.5 * width - x
+    length = max(np.sqrt(down * down + right * right), 1.0)
+    return _slide(away, rim, y, x, down / length, right / length, wish[0], length, draw[_PUSH])
+
+
+@njit(cache=True)
+def _score(away, nearest, rim, y, x, wish, placed):
+    """How far a place is from what the patch, and the cells around it, wish for: 0 is best."""
     gap, contact = _surroundings(away, rim, y, x)
     intrusion = _intrusion(away, nearest, rim, y, x, placed)
-    if gap < 2 * UNIT:  # only every second pixel of the rim was looked at
-        if _hidden(labels, away, mask, y, x, areas, hits) > _MOST_HIDDEN:
-            return y, x, 1e9
-    if gap < UNIT:
+    if gap < UNIT:  # only every second pixel of the rim was looked at
         gap = 0.0
         if wish[0] >= 1.0:
             intrusion += _UNWISHED
     missed = abs(max(gap / UNIT - 1.0, 0.0) - min(wish[0], FAR - 1.0))
-    return y, x, intrusion + min(missed / (2.0 + wish[0]), 1.5) + 3.0 * abs(contact - wish[1])
+    return intrusion + min(missed / (2.0 + wish[0]), 1.5) + 3.0 * abs(contact - wish[1])
 
 
 @njit(cache=True)
@@ -141,7 +144,7 @@ def _intrusion(away, nearest, rim, y, x, placed):
     for k in range(len(rim)):
         row, column = y + rim[k, 0], x + rim[k, 1]
         if 0 <= row < rows and 0 <= column < columns and nearest[row, column]:
-            gap, wish = away[row, column] / UNIT - 1.0, placed[nearest[row, column] - 1, 4]
+            gap, wish = away[row, column] / UNIT - 1.0, placed[_GAP, nearest[row, column] - 1]
             worst = max(worst, (wish - gap - 1.0) / (2.0 + wish))
             touches = touches or (wish >= 1.0 and gap < 1.0)
     return worst + (_UNWISHED if touches else 0.0)
@@ -150,21 +153,21 @@ def _intrusion(away, nearest, rim, y, x, placed):
 @njit(cache=True)
 def _crowd(placed, count, y, x, reach):
     """Number of placed patches with their middle near a place."""
+    rows, columns = placed[_ROW, :count], placed[_COLUMN, :count]
     found = 0
     for k in range(count):
-        down, right = placed[k, 0] + placed[k, 2] // 2 - y, placed[k, 1] + placed[k, 3] // 2 - x
-        found += abs(down) <= reach and abs(right) <= reach
+        found += (abs(rows[k] - y) <= reach) & (abs(columns[k] - x) <= reach)
     return found
 
 
 @njit(cache=True)
 def _nearest(placed, count, y, x, gap):
     """The placed patch nearest to a place, if possible of those that wish for no larger gap."""
+    rows, columns, gaps = placed[_ROW, :count], placed[_COLUMN, :count], placed[_GAP, :count]
     best, least = 0, 1e18
     for k in range(count):
-        down, right = placed[k, 0] + placed[k, 2] // 2 - y, placed[k, 1] + placed[k, 3] // 2 - x
-        apart = float(down * down + right * right)
-        if placed[k, 4] > gap + 1:
+        apart = (rows[k] - y) ** 2 + (columns[k] - x) ** 2
+        if gaps[k] > gap + 1:
             apart += 1e9
         if apart < least:
             least, best = apart, k
@@ -197,7 +200,7 @@ def _slide(away, rim, y, x, down, right, gap, reach, push):
     wanted = UNIT * (gap + 1.0)
     at, position_y, position_x = 0.0, float(y), float(x)
     for _ in range(_STEPS):
-        found, _ = _surroundings(away, rim, int(np.round(position_y)), int(np.round(position_x)))
+        found = _clearance(away, rim, int(np.round(position_y)), int(np.round(position_x)))
         step = (found - wanted) / UNIT
         if step < 0.75 or at > reach:
             break
@@ -208,6 +211,18 @@ def _slide(away, rim, y, x, down, right, gap, reach, push):
         position_y += down * 2.5 * push
         position_x += right * 2.5 * push
     return int(np.round(position_y)), int(np.round(position_x))
+
+
+@njit(cache=True)
+def _clearance(away, rim, y, x):
+    """Least parts of a pixel from a patch's rim to any cell."""
+    rows, columns = away.shape
+    least = _FARTHEST
+    for k in range(len(rim)):
+        row, column = y + np.int64(rim[k, 0]), x + np.int64(rim[k, 1])
+        if 0 <= row < rows and 0 <= column < columns:
+            least = min(least, away[np.uint64(row), np.uint64(column)])
+    return least
 
 
 @njit(cache=True)
@@ -227,57 +242,83 @@ def _surroundings(away, rim, y, x):
 
 
 @njit(cache=True)
-def _hidden(labels, away, mask, y, x, areas, hits):
-    """Largest share of the patch, or of a cell below it, that lies over another one; 1 on pixels that are taken."""
+def _hides(labels, away, mask, y, x, areas, hits):
+    """Whether a patch cannot lie at a place: its middle is outside, too much of it or of a cell below it would be
+    hidden, or it lies on pixels that are taken."""
     rows, columns = labels.shape
-    total, own, worst = 0, 0, 0.0
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            row, column = y + i, x + j
-            if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
-                own += 1
-                label = labels[row, column]
-                if label:
-                    total += 1
-                    hits[label] += 1
-                elif away[row, column] == 0:
-                    worst = 1.0
-    if total:
-        for i in range(mask.shape[0]):
-            for j in range(mask.shape[1]):
-                row, column = y + i, x + j
-                if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
-                    label = labels[row, column]
-                    if label and hits[label]:
-                        lost = hits[label] + areas[label - 1, 0] - areas[label - 1, 1]
-                        worst = max(worst, lost / areas[label - 1, 0])
-                        hits[label] = 0
-        worst = max(worst, total / own)
-    return worst
+    height, width = mask.shape
+    if not (2 <= y + height // 2 < rows - 2 and 2 <= x + width // 2 < columns - 2):
+        return True
+    top, bottom, left, right = max(0, -y), min(height, rows - y), max(0, -x), min(width, columns - x)
+    own, over, first, last = 0, 0, 0, 0
+    for i in range(top, bottom):
+        of_row = _shared(mask[i, left:right], away[y + i, x + left : x + right])
+        if of_row[1]:
+            first, last = i if over == 0 else first, i + 1
+        own, over = own + of_row[0], over + of_row[1]
+    if not over:
+        return False
+    worst, taken = over / own, False
+    for i in range(first, last):
+        for j in range(left, right):
+            if mask[i, j] and away[y + i, x + j] == 0:
+                label = labels[y + i, x + j]
+                hits[label] += 1
+                taken = taken or label == 0
+    for i in range(first, last):
+        for j in range(left, right):
+            label = labels[y + i, x + j]
+            if label and hits[label]:
+                lost = hits[label] + areas[label - 1, 0] - areas[label - 1, 1]
+                worst = max(worst, lost / areas[label - 1, 0])
+            hits[label] = 0
+    return taken or worst > _MOST_HIDDEN
+
+
+@njit(cache=True)
+def _shared(mask, away):
+    """Pixels of a row of a patch, and those of them on which a cell lies: a loop without conditions."""
+    own, over = 0, 0
+    for j in range(len(mask)):
+        own += mask[j]
+        over += mask[j] & (away[j] == 0)
+    return own, over
 
 
 @njit(cache=True)
 def _put(labels, away, nearest, mask, near, y, x, index, on_top, areas):
     """Write a patch into the canvas; ``areas`` counts what lies on the canvas, visible or not."""
     rows, columns = labels.shape
+    height, width = mask.shape
     areas[index] = 0
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
+    for i in range(max(0, -y), min(height, rows - y)):
+        for j in range(max(0, -x), min(width, columns - x)):
+            if not mask[i, j]:
+                continue
             row, column = y + i, x + j
-            if mask[i, j] and 0 <= row < rows and 0 <= column < columns:
-                areas[index, 0] += 1
-                below = labels[row, column]
-                if below == 0 or on_top:
-                    in_image = PAD <= row < rows - PAD and PAD <= column < columns - PAD
-                    if below:
-                        areas[below - 1, 1] -= 1
-                        areas[below - 1, 2] -= in_image
-                    labels[row, column] = index + 1
-                    areas[index, 1] += 1
-                    areas[index, 2] += in_image
-    for i in range(near.shape[0]):
-        for j in range(near.shape[1]):
-            row, column = y - NEAR + i, x - NEAR + j
-            if 0 <= row < rows and 0 <= column < columns and near[i, j] < away[row, column]:
-                away[row, column] = near[i, j]
-                nearest[row, column] = index + 1
+            areas[index, 0] += 1
+            below = labels[row, column]
+            if below == 0 or on_top:
+                in_image = PAD <= row < rows - PAD and PAD <= column < columns - PAD
+                if below:
+                    areas[below - 1, 1] -= 1
+                    areas[below - 1, 2] -= in_image
+                labels[row, column] = index + 1
+                areas[index, 1] += 1
+                areas[index, 2] += in_image
+    top, left = y - NEAR, x - NEAR
+    for i in range(max(0, -top), min(near.shape[0], rows - top)):
+        begin, end = max(0, -left), min(near.shape[1], columns - left)
+        row = top + i
+        _come_near(
+            near[i, begin:end], away[row, left + begin : left + end], nearest[row, left + begin : left + end], index + 1
+        )
+
+
+@njit(cache=True)
+def _come_near(near, away, nearest, label):
+    """Lower the distances of a row to those to a patch: a loop without conditions."""
+    for j in range(len(near)):
+        closer = near[j] < away[j]
+        away[j] = near[j] if closer else away[j]
+        nearest[j] = label if closer else nearest[j]

@@ -8,9 +8,9 @@ import numpy as np
 from ...errors import DatasetError
 from .cell_bank import CellBank
 from .measuring_loops import noise_level
-from .painting_loops import paint
+from .painting_loops import compose, paint
 from .patches import Patches, draw_patches
-from .placement_loops import LEAST_VISIBLE, find_places
+from .placement_loops import LEAST_VISIBLE, PLACED, find_places
 from .units import FAR, PAD, UNIT
 
 __all__ = ["Draw", "Placed", "Scene", "Target"]
@@ -32,7 +32,6 @@ class Target:
         most = np.iinfo(np.int64).max
         pixels = most if self.confluence is None else round(self.confluence * height * width)
         return np.array([most if self.cells is None else self.cells, pixels], np.int64)
-
 
     def density(self, height: int, width: int, area: float) -> float:
         """Cells a pixel, for cells of this area."""
@@ -82,7 +81,7 @@ class Scene:
         shape = height + 2 * PAD, width + 2 * PAD
         self._labels, self._nearest = np.zeros((2, *shape), np.int32)
         self._away = np.full(shape, UNIT * FAR, np.uint8)
-        self._table, self._areas, self._count = np.zeros((256, 5), np.float64), np.zeros((256, 3), np.int64), 0
+        self._table, self._areas, self._count = np.zeros((PLACED, 256), np.float64), np.zeros((256, 3), np.int64), 0
         if self.taken is not None:
             away = np.minimum(cv2.distanceTransform((~self.taken).astype(np.uint8), cv2.DIST_L2, 3), FAR)
             self._away[PAD:-PAD, PAD:-PAD] = cv2.convertScaleAbs(away, alpha=UNIT)
@@ -108,23 +107,21 @@ class Scene:
 
     def picture(self, dtype: str) -> np.ndarray:
         """H x W image of grey values of a type, rounded and cut at its limits."""
-        canvas = cv2.copyMakeBorder(self.smooth, PAD, PAD, PAD, PAD, cv2.BORDER_REPLICATE)
-        noise = cv2.copyMakeBorder(self.residual, PAD, PAD, PAD, PAD, cv2.BORDER_REFLECT_101)
-        mixed, kept, weights = np.zeros((3, *canvas.shape), np.float32)
-        grain = _grain(noise)
+        fine, level = _grain(self.residual)
+        grain = cv2.copyMakeBorder(fine, PAD, PAD, PAD, PAD, cv2.BORDER_REFLECT_101)
+        mixed, kept, weights = np.zeros((3, *grain.shape), np.float32)
         for patches, where in self._parts:
             paint(
-                mixed, kept, weights, grain, patches.lost, patches.sizes, patches.starts, patches.deltas,
+                mixed, kept, weights, grain, patches.lost / level, patches.sizes, patches.starts, patches.deltas,
                 patches.outlines, where, self._table,
             )  # fmt: skip
-        weights = np.maximum(weights, 1e-12)
-        canvas += mixed / weights + (1 - kept / weights) * noise
-        inner = canvas[PAD:-PAD, PAD:-PAD]
+        inner = np.empty_like(self.smooth)
+        compose(self.smooth, self.residual, mixed, kept, weights, inner)
         kind = np.dtype(dtype)
         if kind.kind == "f":
             return inner.astype(kind)
         limits = np.iinfo(kind)
-        return np.clip(np.rint(inner), limits.min, limits.max).astype(kind)
+        return np.clip(np.rint(inner, out=inner), limits.min, limits.max, out=inner).astype(kind)
 
     @property
     def labels(self) -> np.ndarray:
@@ -136,18 +133,16 @@ class Scene:
         """The cells of which enough is seen in the image, in the order in which they were placed."""
         result = []
         for patches, where in self._parts:
-            for n in np.flatnonzero(where >= 0).tolist():
-                index = int(where[n])
-                if self._areas[index, 2] >= LEAST_VISIBLE:
-                    affine = patches.affine[n].copy()
-                    affine[:, 2] += self._table[index, 1::-1] - PAD
-                    result.append(Placed(int(patches.cells[n]), index + 1, affine))
+            shown = np.flatnonzero((where >= 0) & (self._areas[where, 2] >= LEAST_VISIBLE))
+            indices, affine = where[shown], patches.affine[shown]
+            affine[:, :, 2] += self._table[1::-1, indices].T - PAD
+            result += map(Placed, patches.cells[shown].tolist(), (indices + 1).tolist(), affine)
         return result
 
     def _place(self, patches: Patches, limit: np.ndarray) -> np.ndarray:
         """Find places for patches; their indices as of :func:`.placement_loops.find_places`."""
-        if self._count + len(patches.cells) > len(self._table):
-            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        if self._count + len(patches.cells) > len(self._areas):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
             self._areas = np.concatenate([self._areas, np.zeros_like(self._areas)])
         where, self._count, inside, seen = find_places(
             self._labels, self._away, self._nearest, patches.sizes, patches.starts, patches.outlines, patches.rims,
@@ -159,10 +154,10 @@ class Scene:
         return where
 
 
-def _grain(noise: np.ndarray) -> np.ndarray:
-    """The finest grain of noise, without dirt, scaled to a noise level of 1."""
+def _grain(noise: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """The finest grain of noise (float32), without dirt, and its noise level."""
     few = noise[::5, ::5]
-    usual = np.clip(noise, *(np.median(few) + np.array([-3, 3]) * 1.4826 * np.median(np.abs(few))))
-    fine = usual - cv2.GaussianBlur(usual, (0, 0), 0.6)
+    usual = np.clip(noise, *(np.median(few) + np.array([-3, 3], np.float32) * 1.4826 * np.median(np.abs(few))))
+    fine = usual - cv2.GaussianBlur(usual, (3, 3), 0.6)
     part = np.ascontiguousarray(fine[:_SAMPLE, :_SAMPLE])
-    return fine / np.float32(max(noise_level(part, np.ones(part.shape, bool)), 1e-3))
+    return fine, np.float32(max(noise_level(part, np.ones(part.shape, bool)), 1e-3))

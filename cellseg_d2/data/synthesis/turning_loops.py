@@ -16,7 +16,8 @@ from .units import MARGIN
 __all__ = ["turn_patches"]
 
 _TAPS, _PHASES = 8, 256
-_OUTSIDE = -4.0 * MARGIN  # quarters of a pixel
+_OUTSIDE = np.float32(-4 * MARGIN)  # quarters of a pixel
+_UP = np.float32(0.9999)
 
 
 def _lanczos() -> np.ndarray:
@@ -55,7 +56,7 @@ def turn_patches(
         turned = deltas[place].reshape(rows, columns)
         _shear(source, angles[n], turned)
         turned *= np.float32(scales[n])
-        _turn_outline(known, angles[n], outlines[place].reshape(rows, columns))
+        _turn_outline(known, angles[n], rows, columns, outlines[place])
 
 
 @njit(cache=True)
@@ -89,55 +90,51 @@ def _shear(source, angle, turned):
     along, across = -np.tan(angle / 2), np.sin(angle)
     wide = int(np.ceil(width + abs(along) * height)) + 2
     wide += (wide - width) % 2  # so that both have the same pixel centres
-    first, second = np.empty((height, wide), np.float32), np.empty((rows, wide), np.float32)
-    for i in range(height):
-        _shift(source[i], first[i], (width - wide) / 2 - along * (i + 0.5 - height / 2))
-    for j in range(wide):
-        _shift(first[:, j], second[:, j], (height - rows) / 2 - across * (j + 0.5 - wide / 2))
-    for i in range(rows):
-        _shift(second[i], turned[i], (wide - columns) / 2 - along * (i + 0.5 - rows / 2))
+    sheared = _shift_lines(source, along, wide)
+    sheared = _shift_lines(sheared.T, across, rows)
+    turned[:] = _shift_lines(sheared.T, along, columns)
 
 
 @njit(cache=True, fastmath=True)
-def _shift(source, target, begin):
-    """Values of a line at the places ``begin``, ``begin`` + 1, ..., interpolated; 0 beyond its ends."""
-    whole = int(np.floor(begin))
-    weights = _WEIGHTS[int(np.round((begin - whole) * _PHASES))]
-    count = len(source)
+def _shift_lines(plane, slope, wide):
+    """Shear a plane about its middle: each line moved by ``slope`` for each line from the middle, and cut or filled
+    with 0 to ``wide`` values."""
+    lines, count = plane.shape
+    most = abs(slope) * lines / 2
+    before = max(0, int(np.ceil((wide - count) / 2 + most))) + _TAPS
+    framed = np.zeros((lines, before + max(count, wide) + int(np.ceil(most)) + 2 * _TAPS), np.float32)
+    for i in range(lines):
+        for j in range(count):
+            framed[i, before + j] = plane[i, j]
+    result = np.empty((lines, wide), np.float32)
+    for i in range(lines):
+        begin = (count - wide) / 2 - slope * (i + 0.5 - lines / 2)
+        whole = int(np.floor(begin))
+        weights = _WEIGHTS[int(np.round((begin - whole) * _PHASES))]
+        _filter(framed[i, before + whole - (_TAPS // 2 - 1) :], weights, result[i])
+    return result
+
+
+@njit(cache=True, fastmath=True)
+def _filter(source, weights, target):
+    """Each value the weighted sum of those from its place on: a loop without conditions, several values at once."""
     for k in range(len(target)):
-        first = whole + k - (_TAPS // 2 - 1)
         total = np.float32(0)
-        if first >= 0 and first + _TAPS <= count:
-            for t in range(_TAPS):
-                total += weights[t] * source[first + t]
-        else:
-            for t in range(max(0, -first), min(_TAPS, count - first)):
-                total += weights[t] * source[first + t]
+        for t in range(_TAPS):
+            total += weights[t] * source[k + t]
         target[k] = total
 
 
 @njit(cache=True, fastmath=True)
-def _turn_outline(known, angle, turned):
-    """Turn the distances to an outline by linear interpolation; far outside beyond the border."""
-    height, width = known.shape
-    rows, columns = turned.shape
-    cosine, sine = np.cos(angle), np.sin(angle)
+def _turn_outline(known, angle, rows, columns, turned):
+    """Turn the distances to an outline; far outside beyond the border. What is inside stays it when it is rounded."""
     if angle != 0.0:
         known = _without_steps(known)
-    for i in range(rows):
-        for j in range(columns):
-            right, down = j + 0.5 - columns / 2, i + 0.5 - rows / 2
-            x = cosine * right + sine * down + width / 2 - 0.5
-            y = cosine * down - sine * right + height / 2 - 0.5
-            left, top = int(np.floor(x)), int(np.floor(y))
-            away = 0.0
-            for m in range(2):
-                for k in range(2):
-                    row, column = top + m, left + k
-                    inside = 0 <= row < height and 0 <= column < width
-                    value = known[row, column] if inside else _OUTSIDE
-                    away += value * (y - top if m else 1.0 - y + top) * (x - left if k else 1.0 - x + left)
-            turned[i, j] = int(np.ceil(away)) if away > 0 else int(np.floor(away))
+    away = np.empty((rows, columns), np.float32)
+    _shear(known - _OUTSIDE, angle, away)
+    for k in range(rows * columns):
+        value = away.flat[k] + _OUTSIDE
+        turned[k] = int(value + (_UP if value > 0 else -_UP))
 
 
 @njit(cache=True, fastmath=True)
