@@ -27,18 +27,18 @@ class DensityModel(Protocol):
 
     def draw(self, like: BankImage, others: Sequence[BankImage], index: int, rng: np.random.Generator) -> Target:
         """The target of the ``index``-th synthetic image, whose background is that of ``like``; ``others`` are the
-        source images of its kind, itself included."""
+        source images of its kind, itself included, that whose turn it is first."""
         ...
 
 
 @dataclass(frozen=True)
 class RealDensity:
-    """The numbers of cells a pixel of real images of the same kind, each spread by a few percent."""
+    """The numbers of cells a pixel of real images of the same kind, spread by a few percent: of the first one that has
+    cells, so that images that are asked for in turn are as dense as the real ones are, no image left out."""
 
     def draw(self, like: BankImage, others: Sequence[BankImage], index: int, rng: np.random.Generator) -> Target:
         """See :class:`DensityModel`."""
-        there = [image for image in others if image.cells]
-        chosen = there[int(rng.integers(len(there)))]
+        chosen = next(image for image in others if image.cells)
         return Target(cells=_cells(chosen.cells / (chosen.height * chosen.width), like, rng))
 
 

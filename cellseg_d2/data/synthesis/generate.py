@@ -47,7 +47,7 @@ def generate(bank: CellBank, plan: Plan, recipe: Recipe, index: int, target: Tar
     rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(index,)))
     source = plan.sources[index % len(plan.sources)]
     like = bank.images[source]
-    drawn = parse_density(recipe.density).draw(like, plan.alike(source), index, rng)
+    drawn = parse_density(recipe.density).draw(like, plan.alike(source, index // len(plan.sources)), index, rng)
     target = target or drawn
     ground = plan.background(source, rng)
     scene = Scene(*_background(bank, ground, rng), reach=CROWD * float(np.sqrt(like.area)))

@@ -54,7 +54,7 @@ def _by_distance():
     away = np.arange(-128, 128) / 4.0
     weight = np.exp(np.minimum(away, _SOFT) / _BLEND)
     own = np.minimum(np.maximum((FADED + away) / (FADED - KEPT), 0.0), 1.0)
-    deep = np.minimum(np.maximum((away + 4.0) / 5.0, 0.0), 1.0)  # less where the grain is that of the background
+    deep = np.minimum(np.maximum((away + 1.0) / 4.0, 0.0), 1.0)  # less where the grain is that of the background
     result = np.empty((3, 256), np.float32)
     result[0], result[1], result[2] = weight, weight * own, weight * deep
     return result

@@ -78,7 +78,10 @@ def draw_patches(
     )  # fmt: skip
     left = np.empty(len(cells))
     measure_noise(deltas, outlines, sizes, starts, left)
-    lost = np.sqrt(np.maximum(rows["noise"].astype(np.float64) ** 2 - left**2, 0)).astype(np.float32)
+    # of all together, as the noise of a single small cell is not known well enough to be subtracted
+    before = rows["noise"].astype(np.float64)
+    share = np.sqrt(max(1 - np.sum(left**2) / max(np.sum(before**2), 1e-12), 0.0))
+    lost = (share * before).astype(np.float32)
     rims, rim_starts = np.empty((np.count_nonzero(outlines > 0), 2), np.int32), np.empty(len(cells) + 1, np.int64)
     count = measure_rims(outlines, sizes, starts, rims, rim_starts)
     near_starts = _starts((sizes + 2 * NEAR).prod(axis=1))

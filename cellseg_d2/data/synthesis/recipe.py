@@ -91,9 +91,12 @@ class Plan:
         if not self.count:
             raise DatasetError(f"a factor of {recipe.factor:g} adds no image to {len(self.sources)}; give a larger one")
 
-    def alike(self, place: int) -> list[BankImage]:
-        """The source images of the kind of one of them, itself included."""
-        return [self.images[kin] for kin in self._kin(place)]
+    def alike(self, place: int, turn: int = 0) -> list[BankImage]:
+        """The source images of the kind of one of them: itself and, in a circle, the others; from the next on in the
+        next ``turn``."""
+        kin = self._kin(place)
+        first = kin.index(place) + turn
+        return [self.images[kin[(first + k) % len(kin)]] for k in range(len(kin))]
 
     def cells(self, place: int) -> np.ndarray:
         """Places in the bank of all cells that may stand on the background of an image."""

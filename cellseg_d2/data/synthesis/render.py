@@ -158,6 +158,6 @@ def _grain(noise: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """The finest grain of noise (float32), without dirt, and its noise level."""
     few = noise[::5, ::5]
     usual = np.clip(noise, *(np.median(few) + np.array([-3, 3], np.float32) * 1.4826 * np.median(np.abs(few))))
-    fine = usual - cv2.GaussianBlur(usual, (3, 3), 0.6)
+    fine = usual - cv2.GaussianBlur(usual, (5, 5), 1.0)
     part = np.ascontiguousarray(fine[:_SAMPLE, :_SAMPLE])
     return fine, np.float32(max(noise_level(part, np.ones(part.shape, bool)), 1e-3))

@@ -133,7 +133,7 @@ def _turn_outline(known, angle, rows, columns, turned):
     away = np.empty((rows, columns), np.float32)
     _shear(known - _OUTSIDE, angle, away)
     for k in range(rows * columns):
-        value = away.flat[k] + _OUTSIDE
+        value = min(max(away.flat[k] + _OUTSIDE, np.float32(-127)), np.float32(126))  # interpolation overshoots
         turned[k] = int(value + (_UP if value > 0 else -_UP))
 
 

@@ -125,8 +125,9 @@ def test_outlines_turn_with_the_cell(blob, ellipse):
         assert not mask[:MARGIN].any() and not mask[-MARGIN:].any() and not mask[:, :MARGIN].any()
 
 
-def test_the_area_of_a_disc_is_kept(tmp_path, paint_disc):
-    disc = paint_disc(SHAPE, 47, 60, 15)
+@pytest.mark.parametrize("radius", [15, 42])  # the larger one is deeper than distances are kept
+def test_the_area_of_a_disc_is_kept(tmp_path, paint_disc, radius):
+    disc = paint_disc(SHAPE, 47, 60, radius)
     _, planes = drawn(make_bank(tmp_path / "b.bank", disc, 30.0 * disc), "free")
     areas = [int((outline > 0).sum()) for _, outline in planes]
     assert np.abs(np.array(areas) / disc.sum() - 1).max() < 0.02
