@@ -20,17 +20,20 @@ from .cutout import Cutout
 
 __all__ = ["BankImage", "BankWriter", "CellBank"]
 
-_MAGIC = b"cellseg_d2 cell bank 2\n".ljust(32, b"\0")
+_MAGIC = b"cellseg_d2 cell bank 3\n".ljust(32, b"\0")
 # offset: bytes; image: place in the bank's images; source: id of the annotation; category: contiguous class id; top,
-# left, height, width: the patch in its image; scale: one step of its grey values; the rest as in Cutout
+# left, height, width: the patch in its image; scale: one step of its grey values; group: its number in the bank; the
+# rest as in Cutout
 CELL = np.dtype(
     [("offset", "<i8"), ("source", "<i8"), ("image", "<i4"), ("category", "<i4"), ("top", "<i4"), ("left", "<i4")]
     + [("height", "<i4"), ("width", "<i4"), ("area", "<i4"), ("gap", "<f4"), ("contact", "<f4"), ("crowding", "<f4")]
-    + [("overlapped", "<f4"), ("solidity", "<f4"), ("contrast", "<f4"), ("noise", "<f4")]
-    + [("scale", "<f4"), ("at_border", "u1"), ("usable", "u1")]
+    + [("group", "<i4"), ("outer_gap", "<f4"), ("outer_contact", "<f4"), ("overlapped", "<f4"), ("solidity", "<f4")]
+    + [("contrast", "<f4"), ("noise", "<f4"), ("edge_noise", "<f4"), ("scale", "<f4"), ("at_border", "u1")]
+    + [("usable", "u1")]
 )
 _MEASURED = (
-    "top", "left", "area", "gap", "contact", "crowding", "overlapped", "solidity", "contrast", "noise", "at_border",
+    "top", "left", "area", "gap", "contact", "group", "outer_gap", "outer_contact", "crowding", "overlapped",
+    "solidity", "contrast", "noise", "edge_noise", "at_border",
 )  # fmt: skip
 _STEPS = 32_000  # of the largest grey value of a cell
 # Robust standard deviations of log area and of contrast within a cell type; dividing cells are bright, but still cells
@@ -154,6 +157,7 @@ class BankWriter:
         self.path, self.categories, self.info = Path(path), list(categories), info
         self.images: list[BankImage] = []
         self._cells: list[np.ndarray] = []
+        self._groups = 0
 
     def __enter__(self) -> "BankWriter":
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +200,8 @@ class BankWriter:
             self._file.write(steps.tobytes() + cutout.distance.tobytes())
             self._file.write(b"\0" * (-self._file.tell() % 8))
         rows["image"] = len(self.images)
+        rows["group"] += self._groups
+        self._groups = int(rows["group"].max(initial=self._groups - 1)) + 1
         self.images.append(image)
         self._cells.append(rows)
 

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .measuring_loops import noise_level
+from .groups import grown_together, middles_of
+from .measuring_loops import EDGE, noise_level
 from .units import CROWD, FADED, FAR, KEPT, MARGIN
 
 __all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
@@ -30,13 +31,16 @@ class Cutout:
         area: pixels of the cell.
         gap: pixels to the nearest other cell, at most ``FAR``; 0 where they overlap.
         contact: share of the outline that other cells touch.
+        group: number of the cells that it is placed with, in its image; see :mod:`.groups`.
+        outer_gap, outer_contact: the same as ``gap`` and ``contact`` for cells that are not of its group.
         crowding: other cells with their middle in a square of ``CROWD`` median diameters to each side, as many as
             there would be if the image did not end.
         overlapped: share of the cell that other cells claim, too.
         solidity: area over that of the convex hull.
         at_border: the cell touches the frame of the image.
         contrast: mean of ``delta`` inside.
-        noise: standard deviation of the noise inside, see :func:`.measuring_loops.noise_level`.
+        noise: standard deviation of the noise inside, see :func:`.measuring_loops.noise_level`; ``edge_noise``: within
+            two pixels of the outline.
     """
 
     top: int
@@ -46,12 +50,16 @@ class Cutout:
     area: int
     gap: float
     contact: float
+    group: int
+    outer_gap: float
+    outer_contact: float
     crowding: float
     overlapped: float
     solidity: float
     at_border: bool
     contrast: float
     noise: float
+    edge_noise: float
 
 
 def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:
@@ -81,9 +89,10 @@ def cut_out(
         One cutout a mask, in their order.
     """
     pad = MARGIN + FAR
-    counts = np.zeros(np.add(image.shape, 2 * pad), np.uint16)
-    for mask, top, left in masks:
+    counts, labels = np.zeros(np.add(image.shape, 2 * pad), np.uint16), np.zeros(np.add(image.shape, 2 * pad), np.int32)
+    for number, (mask, top, left) in enumerate(masks, start=1):
         counts[_window(mask, top, left, pad, 0)] += mask
+        labels[_window(mask, top, left, pad, 0)][mask] = number
     delta = cv2.copyMakeBorder(image.astype(np.float32) - smooth, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     grain = cv2.copyMakeBorder(residual, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
     known = np.zeros(counts.shape, bool)
@@ -91,8 +100,11 @@ def cut_out(
     patches = [_Patch.of(mask, top, left, counts, pad) for mask, top, left in masks]
     usual = _usual_halo(delta, known, patches)
     crowding = _crowding(masks, image.shape)
-    for patch, crowd in zip(patches, crowding.tolist(), strict=True):
-        yield patch.cutout(delta[patch.window], grain[patch.window], known[patch.window], usual, crowd)
+    of_group = np.concatenate([[-1], grown_together(middles_of(masks), [patch.touched(labels) for patch in patches])])
+    for number, (patch, crowd) in enumerate(zip(patches, crowding.tolist(), strict=True), start=1):
+        strangers = patch.others & (of_group[labels[patch.window]] != of_group[number])
+        window, group = patch.window, int(of_group[number])
+        yield patch.cutout(delta[window], grain[window], known[window], usual, crowd, group, strangers)
 
 
 def crowd_reach(areas: np.ndarray) -> float:
@@ -104,7 +116,7 @@ def _crowding(masks: Sequence[tuple[np.ndarray, int, int]], shape: tuple[int, in
     """(N,) neighbours of each cell; see :class:`Cutout`."""
     if not masks:
         return np.zeros(0)
-    middles = np.array([(top + mask.shape[0] // 2, left + mask.shape[1] // 2) for mask, top, left in masks])
+    middles = middles_of(masks)
     reach = crowd_reach(np.array([mask.sum() for mask, _, _ in masks]))
     found = cKDTree(middles).query_ball_point(middles, reach, p=np.inf, return_length=True) - 1
     inside = np.minimum(middles + reach, shape) - np.maximum(middles - reach, 0)
@@ -138,19 +150,22 @@ class _Patch:
         return ~self.own & (to_others > np.maximum(2.5, -self.distance)) & (self.distance > -MARGIN)
 
     def cutout(
-        self, delta: np.ndarray, grain: np.ndarray, known: np.ndarray, usual: np.ndarray, crowding: float
-    ) -> Cutout:
-        """The cell with its halo; ``usual`` is the halo by the distance in whole pixels."""
+        self, delta: np.ndarray, grain: np.ndarray, known: np.ndarray, usual: np.ndarray, crowding: float, group: int,
+        strangers: np.ndarray,
+    ) -> Cutout:  # fmt: skip
+        """The cell with its halo; ``usual`` is the halo by the distance in whole pixels, ``strangers`` (bool) the
+        pixels of cells that are not of its group."""
         values = np.where(self.own, delta, self._around(delta, grain, self.halo & known, usual))
         inner = (slice(FAR, -FAR),) * 2
         quarters = np.clip(np.rint(4 * self.distance[inner]), -127, 127).astype(np.int8)
-        gap, contact = self._neighbourhood()
         area = int(self.own.sum())
         return Cutout(
-            self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area, gap, contact,
-            crowding, float((self.own & self.others).sum() / area), _solidity(self.own, area),
+            self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area,
+            *self._neighbourhood(self.others), group, *self._neighbourhood(strangers), crowding,
+            float((self.own & self.others).sum() / area), _solidity(self.own, area),
             not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
             float(delta[self.own].mean()), noise_level(values, self.own),
+            noise_level(values, np.abs(np.rint(4 * self.distance)) <= 4 * EDGE),
         )  # fmt: skip
 
     def _around(self, delta: np.ndarray, grain: np.ndarray, clean: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -173,12 +188,18 @@ class _Patch:
         total, count = np.bincount(step, delta[clean], MARGIN + 1), np.bincount(step, minlength=MARGIN + 1)
         return (total + _PRIOR * usual) / (count + _PRIOR)
 
-    def _neighbourhood(self) -> tuple[float, float]:
-        """Gap to the nearest other cell, and share of the outline that touches one."""
-        away = -self.distance[self.others] - 0.5
+    def touched(self, labels: np.ndarray) -> np.ndarray:
+        """The places of the cells that it touches; ``labels`` (int32) has their numbers from 1 on."""
+        return np.unique(labels[self.window][self.others & (self.distance > -_TOUCH)]) - 1
+
+    def _neighbourhood(self, others: np.ndarray) -> tuple[float, float]:
+        """Gap to the nearest one of other cells (their pixels, bool), and share of the outline that touches one."""
+        away = -self.distance[others] - 0.5
         gap = float(np.clip(away.min(initial=FAR), 0, FAR))
+        if gap >= _TOUCH:
+            return gap, 0.0
         rim = self.own & (self.distance < 1)
-        to_others = cv2.distanceTransform((~self.others).astype(np.uint8), cv2.DIST_L2, 3)
+        to_others = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3)
         return gap, float((to_others[rim] <= _TOUCH).mean())
 
 

@@ -5,8 +5,9 @@ from numba import njit
 
 from .units import FAR, NEAR, UNIT
 
-__all__ = ["noise_level", "measure_noise", "measure_nearness", "measure_rims"]
+__all__ = ["EDGE", "noise_level", "measure_noise", "measure_nearness", "measure_rims"]
 
+EDGE = 2.0  # pixels from the outline within which the noise of an edge is measured
 _NEXT, _DIAGONAL = UNIT, round(1.414 * UNIT)
 
 
@@ -85,9 +86,10 @@ def noise_level(plane, inside):
 
 @njit(cache=True)
 def measure_noise(deltas, outlines, sizes, starts, levels):
-    """Fill ``levels`` (N,) with the noise of each turned cell."""
+    """Fill ``levels`` (N, 2) with the noise of each turned cell, inside and along its outline."""
     for n in range(len(sizes)):
         rows, columns = sizes[n]
         place = slice(starts[n], starts[n] + rows * columns)
-        inside = outlines[place].reshape(rows, columns) > 0
-        levels[n] = noise_level(deltas[place].reshape(rows, columns), inside)
+        plane, away = deltas[place].reshape(rows, columns), outlines[place].reshape(rows, columns)
+        levels[n, 0] = noise_level(plane, away > 0)
+        levels[n, 1] = noise_level(plane, (away >= -4 * EDGE) & (away <= 4 * EDGE))

@@ -11,6 +11,7 @@ from .units import FADED, KEPT, PAD
 __all__ = ["compose", "paint"]
 
 _SOFT, _BLEND = 2.0, 1.0  # pixels, see paint
+_DEEP = 4.0  # pixels from the outline at which the noise is that of the inside
 
 
 @njit(cache=True)
@@ -26,7 +27,7 @@ def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, wh
         kept: gets w times how far it brings its own grain, 0 to 1.
         weights: gets w.
         grain: the finest grain of the background.
-        lost: (N,) how many times of it each patch lacks.
+        lost: (N, 2) how many times of it each patch lacks, inside and along its outline.
         sizes, starts, deltas, outlines: see :class:`.patches.Patches`.
         where, placed: of :func:`find_places`.
     """
@@ -49,14 +50,14 @@ def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, wh
 
 @njit(cache=True)
 def _by_distance():
-    """(3, 256) float32 for quarters of a pixel to the outline, from -128 on: the weight w, w times the share of own
-    grain, and w times the share of grain that is replaced."""
+    """(4, 256) float32 for quarters of a pixel to the outline, from -128 on: the weight w, w times the share of own
+    grain, and w times how far what is lost inside, and along the outline, is replaced."""
     away = np.arange(-128, 128) / 4.0
     weight = np.exp(np.minimum(away, _SOFT) / _BLEND)
     own = np.minimum(np.maximum((FADED + away) / (FADED - KEPT), 0.0), 1.0)
-    deep = np.minimum(np.maximum((away + 1.0) / 4.0, 0.0), 1.0)  # less where the grain is that of the background
-    result = np.empty((3, 256), np.float32)
-    result[0], result[1], result[2] = weight, weight * own, weight * deep
+    deep = np.minimum(np.maximum(away / _DEEP, 0.0), 1.0)
+    result = np.empty((4, 256), np.float32)
+    result[0], result[1], result[2], result[3] = weight, weight * own, weight * deep, weight * (1 - deep) * own
     return result
 
 
@@ -66,7 +67,7 @@ def _paint_row(mixed, kept, weights, grain, lost, deltas, outlines, tables):
     for j in range(len(deltas)):
         at = np.uint8(outlines[j] + 128)
         weight = tables[0, at]
-        mixed[j] += weight * deltas[j] + tables[2, at] * lost * grain[j]
+        mixed[j] += weight * deltas[j] + (tables[2, at] * lost[0] + tables[3, at] * lost[1]) * grain[j]
         kept[j] += tables[1, at]
         weights[j] += weight
 

@@ -3,7 +3,8 @@
 All work on a canvas: the image with ``PAD`` pixels around it, so that cells may be cut by the frame. ``labels`` (int32)
 is 0 for background and k + 1 for the k-th cell that was placed; ``away`` (uint8) is the distance to the nearest cell in
 parts of ``UNIT`` a pixel, at most ``FAR`` pixels. Patches lie one after the other in flat arrays, as their sizes
-differ. Numba compiles anew where this file changes, but not where a constant of another one does.
+differ; groups of them are placed as a whole. Numba compiles anew where this file changes, but not where a constant of
+another one does.
 """
 
 import numpy as np
@@ -28,21 +29,13 @@ LEAST_VISIBLE = 16  # pixels of a cell in the image, or it is not annotated
 
 
 @njit(cache=True)
-def find_places(
-    labels, away, nearest, sizes, starts, outlines, rims, rim_starts, nearness, near_starts, wishes, draws, placed,
-    areas, limit, first, reach,
-):  # fmt: skip
-    """Place patches one by one, until ``limit`` pixels or cells are reached.
+def find_places(labels, away, nearest, patches, placed, areas, limit, first, reach):
+    """Place groups of patches one by one, until ``limit`` pixels or cells are reached; the cells of a group that finds
+    no place are placed each on its own.
 
     Args:
         labels, away: the canvas, changed in place; nearest: (H, W) int32, the label that ``away`` is the distance to.
-        sizes: (N, 2) height and width of each patch.
-        starts, outlines: its quarters of a pixel to the outline (int8), positive inside, begin at ``starts``.
-        rims, rim_starts: (R, 2) row and column of its border pixels, (N + 1,) where they begin.
-        nearness, near_starts: parts of a pixel to the cell (uint8), in the patch with NEAR pixels around it.
-        wishes: (N, 3) gap in pixels to the nearest cell, share of the rim that touches others, and number of cells
-            within ``reach`` when the image is complete.
-        draws: (N, TRIES, DRAWS) uniform random numbers.
+        patches: :class:`.patches.Patches`.
         placed: (PLACED, M) float64 of the cells on the canvas: row and column of the patch's first pixel, those of its
             middle, half its longer side, and the gap that it wishes for; filled from ``first`` on.
         areas: (M, 3) pixels, visible pixels, and those of them in the image.
@@ -54,40 +47,79 @@ def find_places(
         (N,) index in ``placed`` of each patch, -1: found no place, -2: not needed. Cells on the canvas; those of them,
         and their pixels, that are seen in the image.
     """
-    where = np.full(len(sizes), -2, np.int64)
-    count = first
-    seen, inside = _visible(areas, count)
+    where = np.full(len(patches.cells), -2, np.int64)
+    state = np.array([first, *_visible(areas, first)], np.int64)
     hits = np.zeros(placed.shape[1] + 1, np.int64)
-    for i in range(len(sizes)):
-        if inside >= limit[0] or seen >= limit[1]:
+    for g in range(len(patches.groups) - 1):
+        begin, end = patches.groups[g], patches.groups[g + 1]
+        found = _place(
+            labels, away, nearest, patches, begin, end, patches.group_wishes[g], placed, areas, limit, reach, hits,
+            state, where,
+        )  # fmt: skip
+        if not found and end > begin + 1:
+            for n in range(begin, end):
+                _place(
+                    labels, away, nearest, patches, n, n + 1, patches.wishes[n], placed, areas, limit, reach, hits,
+                    state, where,
+                )  # fmt: skip
+    return where, state[0], state[2], state[1]
+
+
+@njit(cache=True)
+def _place(
+    labels, away, nearest, patches, begin, end, wish, placed, areas, limit, reach, hits, state, where
+):  # fmt: skip
+    """Place the patches from ``begin`` to ``end`` as they lie beside each other; whether there is a place for them.
+    ``state`` has the number of cells on the canvas, and the pixels and the number of those that are seen."""
+    if state[2] >= limit[0] or state[1] >= limit[1]:
+        return True
+    rim = patches.rims[patches.rim_starts[begin] : patches.rim_starts[end]]
+    row, column, half = _middle(patches, begin, end)
+    expected = wish[2] * max(state[2] / limit[0], state[1] / limit[1])
+    best, best_y, best_x = 1e9, 0, 0
+    for t in range(TRIES):
+        y, x = _candidate(away, rim, row, column, half, wish, patches.draws[begin, t], placed, state[0], t)
+        crowd = _crowd(placed, state[0], y + row, x + column, reach)
+        score = 2.0 * abs(crowd - expected) / (1.0 + expected)
+        if score < best:
+            score += _score(away, nearest, rim, y, x, wish, placed)
+        if score < best and not _hides(labels, away, patches, begin, end, y + row, x + column, y, x, areas, hits):
+            best, best_y, best_x = score, y, x
+    if best >= 1e8:
+        where[begin:end] = -1
+        return False
+    for n in range(begin, end):
+        if state[2] >= limit[0] or state[1] >= limit[1]:
             break
-        height, width = sizes[i]
-        mask = outlines[starts[i] : starts[i] + height * width].reshape(height, width) > 0
-        rim = rims[rim_starts[i] : rim_starts[i + 1]]
-        best, best_y, best_x = 1e9, 0, 0
-        for t in range(TRIES):
-            y, x = _candidate(away, mask, rim, wishes[i], draws[i, t], placed, count, t)
-            expected = wishes[i, 2] * max(inside / limit[0], seen / limit[1])
-            crowd = _crowd(placed, count, y + height // 2, x + width // 2, reach)
-            score = 2.0 * abs(crowd - expected) / (1.0 + expected)
-            if score < best:
-                score += _score(away, nearest, rim, y, x, wishes[i], placed)
-            if score < best and not _hides(labels, away, mask, y, x, areas, hits):
-                best, best_y, best_x = score, y, x
-        if best >= 1e8:
-            where[i] = -1
-            continue
-        on_top = draws[i, 0, _ABOVE] < 0.5
-        near = nearness[near_starts[i] : near_starts[i] + (height + 2 * NEAR) * (width + 2 * NEAR)]
-        near = near.reshape(height + 2 * NEAR, width + 2 * NEAR)
-        _put(labels, away, nearest, mask, near, best_y, best_x, count, on_top, areas)
-        placed[_TOP, count], placed[_LEFT, count] = best_y, best_x
-        placed[_ROW, count], placed[_COLUMN, count] = best_y + height // 2, best_x + width // 2
-        placed[_HALF, count], placed[_GAP, count] = 0.5 * max(height, width), wishes[i, 0]
-        where[i] = count
-        count += 1
-        seen, inside = _visible(areas, count)
-    return where, count, inside, seen
+        y, x, count = best_y + patches.offsets[n, 0], best_x + patches.offsets[n, 1], state[0]
+        _put(labels, away, nearest, patches, n, y, x, count, patches.draws[begin, 0, _ABOVE] < 0.5, areas)
+        height, width = patches.sizes[n]
+        placed[_TOP, count], placed[_LEFT, count] = y, x
+        placed[_ROW, count], placed[_COLUMN, count] = y + height // 2, x + width // 2
+        placed[_HALF, count], placed[_GAP, count] = 0.5 * max(height, width), wish[0]
+        where[n] = count
+        state[0] += 1
+        state[1], state[2] = _visible(areas, state[0])
+    return True
+
+
+@njit(cache=True)
+def _middle(patches, begin, end):
+    """Row and column of the middle of patches beside each other, and half their longer side."""
+    top, bottom = patches.offsets[begin, 0], patches.offsets[begin, 0]
+    left, right = patches.offsets[begin, 1], patches.offsets[begin, 1]
+    for n in range(begin, end):
+        y, x = patches.offsets[n]
+        top, bottom = min(top, y), max(bottom, y + patches.sizes[n, 0])
+        left, right = min(left, x), max(right, x + patches.sizes[n, 1])
+    return (top + bottom) // 2, (left + right) // 2, 0.5 * max(bottom - top, right - left)
+
+
+@njit(cache=True)
+def _mask(patches, n):
+    """Height x width bool of a patch."""
+    height, width = patches.sizes[n]
+    return patches.outlines[patches.starts[n] : patches.starts[n] + height * width].reshape(height, width) > 0
 
 
 @njit(cache=True)
@@ -101,25 +133,24 @@ def _visible(areas, count):
 
 
 @njit(cache=True)
-def _candidate(away, mask, rim, wish, draw, placed, count, t):
-    """One place for a patch: a free one, or beside a cell."""
-    height, width = mask.shape
-    y, x = _room(away, draw, height, width, 1 if t % 2 else _ROOM_SAMPLES)
+def _candidate(away, rim, row, column, half, wish, draw, placed, count, t):
+    """One place for patches whose middle is at ``row`` and ``column``: a free one, or beside a cell."""
+    middle_y, middle_x = _room(away, draw, 1 if t % 2 else _ROOM_SAMPLES)
     if wish[0] >= FAR or not count:
-        return y, x
+        return middle_y - row, middle_x - column
     # from a random cell at a random angle, or from a random place towards the nearest cell
     at = int(draw[_WHOM] * count)
     if t % 4:
-        at = _nearest(placed, count, y + height // 2, x + width // 2, wish[0])
-    middle_y, middle_x = placed[_ROW, at], placed[_COLUMN, at]
-    angle = 6.283185307179586 * draw[_ANGLE]
-    reach = 0.5 * max(height, width) + placed[_HALF, at] + FAR
-    if t % 4 == 0:
-        y = int(middle_y + np.sin(angle) * reach - 0.5 * height)
-        x = int(middle_x + np.cos(angle) * reach - 0.5 * width)
-    down, right = middle_y - 0.5 * height - y, middle_x - 0.5 * width - x
+        at = _nearest(placed, count, middle_y, middle_x, wish[0])
+    else:
+        angle = 6.283185307179586 * draw[_ANGLE]
+        far = half + placed[_HALF, at] + FAR
+        middle_y, middle_x = int(placed[_ROW, at] + np.sin(angle) * far), int(placed[_COLUMN, at] + np.cos(angle) * far)
+    down, right = placed[_ROW, at] - middle_y, placed[_COLUMN, at] - middle_x
     length = max(np.sqrt(down * down + right * right), 1.0)
-    return _slide(away, rim, y, x, down / length, right / length, wish[0], length, draw[_PUSH])
+    return _slide(
+        away, rim, middle_y - row, middle_x - column, down / length, right / length, wish[0], length, draw[_PUSH]
+    )
 
 
 @njit(cache=True)
@@ -175,8 +206,8 @@ def _nearest(placed, count, y, x, gap):
 
 
 @njit(cache=True)
-def _room(away, draw, height, width, samples):
-    """The roomiest of some random places, as the place of the patch's first pixel."""
+def _room(away, draw, samples):
+    """The roomiest of some random places."""
     rows, columns = away.shape
     state = np.uint64(draw[_FREE] * 4503599627370496.0) | np.uint64(1)
     best, best_y, best_x = -1, 0, 0
@@ -191,7 +222,7 @@ def _room(away, draw, height, width, samples):
         x = 2 + int((state >> np.uint64(11)) % np.uint64(columns - 4))
         if away[y, x] > best:
             best, best_y, best_x = away[y, x], y, x
-    return best_y - height // 2, best_x - width // 2
+    return best_y, best_x
 
 
 @njit(cache=True)
@@ -242,13 +273,24 @@ def _surroundings(away, rim, y, x):
 
 
 @njit(cache=True)
-def _hides(labels, away, mask, y, x, areas, hits):
-    """Whether a patch cannot lie at a place: its middle is outside, too much of it or of a cell below it would be
-    hidden, or it lies on pixels that are taken."""
+def _hides(labels, away, patches, begin, end, middle_y, middle_x, y, x, areas, hits):
+    """Whether patches cannot lie at a place: their middle is outside, too much of one of them or of a cell below it
+    would be hidden, or one lies on pixels that are taken."""
+    rows, columns = labels.shape
+    if not (2 <= middle_y < rows - 2 and 2 <= middle_x < columns - 2):
+        return True
+    for n in range(begin, end):
+        mask = _mask(patches, n)
+        if _collides(labels, away, mask, y + patches.offsets[n, 0], x + patches.offsets[n, 1], areas, hits):
+            return True
+    return False
+
+
+@njit(cache=True)
+def _collides(labels, away, mask, y, x, areas, hits):
+    """The same for one patch."""
     rows, columns = labels.shape
     height, width = mask.shape
-    if not (2 <= y + height // 2 < rows - 2 and 2 <= x + width // 2 < columns - 2):
-        return True
     top, bottom, left, right = max(0, -y), min(height, rows - y), max(0, -x), min(width, columns - x)
     own, over, first, last = 0, 0, 0, 0
     for i in range(top, bottom):
@@ -286,10 +328,13 @@ def _shared(mask, away):
 
 
 @njit(cache=True)
-def _put(labels, away, nearest, mask, near, y, x, index, on_top, areas):
+def _put(labels, away, nearest, patches, n, y, x, index, on_top, areas):
     """Write a patch into the canvas; ``areas`` counts what lies on the canvas, visible or not."""
     rows, columns = labels.shape
-    height, width = mask.shape
+    height, width = patches.sizes[n]
+    mask = _mask(patches, n)
+    near = patches.nearness[patches.near_starts[n] :][: (height + 2 * NEAR) * (width + 2 * NEAR)]
+    near = near.reshape(height + 2 * NEAR, width + 2 * NEAR)
     areas[index] = 0
     for i in range(max(0, -y), min(height, rows - y)):
         for j in range(max(0, -x), min(width, columns - x)):

@@ -157,12 +157,14 @@ def draw_like(bank: CellBank, like: BankImage, cells: np.ndarray, target: Target
         target: how dense the image is to be.
     """
     density = target.density(like.height, like.width, like.area)
+    cells = cells[np.argsort(bank.cells["group"][cells], kind="stable")]
+    starts = np.flatnonzero(np.diff(bank.cells["group"][cells], prepend=-1))
     sources = bank.cells["image"][cells]
     there = np.array([max(image.cells, 1) / (image.height * image.width) for image in bank.images])
     areas = np.array([image.area for image in bank.images])
     ratio = density / there[sources]
-    weights = np.exp(-(np.log(ratio) ** 2) / (2 * _SPREAD**2)) + 1e-6
-    return Draw(cells, weights / weights.sum(), ratio * like.area / areas[sources])
+    weights = np.exp(-(np.log(ratio[starts]) ** 2) / (2 * _SPREAD**2)) + 1e-6
+    return Draw(cells, starts, weights / weights.sum(), ratio * like.area / areas[sources])
 
 
 def alike(one: BankImage, other: BankImage) -> bool:

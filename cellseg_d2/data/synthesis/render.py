@@ -16,6 +16,7 @@ from .units import FAR, PAD, UNIT
 __all__ = ["Draw", "Placed", "Scene", "Target"]
 
 _AT_ONCE = 48  # cells that are turned before it is seen which of them are needed
+_SPARE = 8  # cells more than are needed, as some find no place
 _SAMPLE = 256  # pixels
 _PATIENCE = 60  # cells in a row, or half as many as lie there, that find no place: the image is full
 
@@ -40,12 +41,28 @@ class Target:
 
 @dataclass(frozen=True)
 class Draw:
-    """What cells are drawn from: (N,) places in the bank, their probabilities, and a factor on how crowded they stood
-    where they come from."""
+    """What cells are drawn from.
+
+    Attributes:
+        cells: (N,) places in the bank, group after group.
+        starts: (G,) where the cells of each group begin.
+        weights: (G,) probabilities of the groups.
+        crowding: (N,) a factor on how crowded they stood where they come from.
+    """
 
     cells: np.ndarray
+    starts: np.ndarray
     weights: np.ndarray
     crowding: np.ndarray
+
+    def some(self, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Some groups, together of at most so many cells, unless it is one: (M,) places in ``cells``, and the number
+        of cells of each group."""
+        sizes = np.diff(self.starts, append=len(self.cells))
+        drawn = rng.choice(len(self.starts), most, p=self.weights)
+        drawn = drawn[: max(int(np.searchsorted(np.cumsum(sizes[drawn]), most, side="right")), 1)]
+        chosen = np.concatenate([np.arange(self.starts[k], self.starts[k] + sizes[k]) for k in drawn.tolist()])
+        return chosen, sizes[drawn]
 
 
 @dataclass(frozen=True)
@@ -96,8 +113,8 @@ class Scene:
             raise DatasetError(f"{bank.path}: no usable cell to place; choose another cell type, or make a larger bank")
         limit, failed = target.limit(*self.smooth.shape), 0
         while self.seen[0] < limit[0] and self.seen[1] < limit[1]:
-            chosen = rng.choice(len(draw.cells), _AT_ONCE, p=draw.weights)
-            patches = draw_patches(bank, draw.cells[chosen], turn, rng, draw.crowding[chosen])
+            chosen, groups = draw.some(min(_AT_ONCE, int(limit[0]) - self.seen[0] + _SPARE), rng)
+            patches = draw_patches(bank, draw.cells[chosen], groups, turn, rng, draw.crowding[chosen])
             where = self._place(patches, limit)
             tried = where[where > -2]
             failed = failed + len(tried) if (tried == -1).all() else int((tried[::-1] == -1).argmin())
@@ -145,9 +162,8 @@ class Scene:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
             self._areas = np.concatenate([self._areas, np.zeros_like(self._areas)])
         where, self._count, inside, seen = find_places(
-            self._labels, self._away, self._nearest, patches.sizes, patches.starts, patches.outlines, patches.rims,
-            patches.rim_starts, patches.nearness, patches.near_starts, patches.wishes, patches.draws, self._table,
-            self._areas, limit, self._count, float(self.reach),
+            self._labels, self._away, self._nearest, patches, self._table, self._areas, limit, self._count,
+            float(self.reach),
         )  # fmt: skip
         self.seen = int(inside), int(seen)
         self._parts.append((patches, where))
@@ -158,6 +174,6 @@ def _grain(noise: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """The finest grain of noise (float32), without dirt, and its noise level."""
     few = noise[::5, ::5]
     usual = np.clip(noise, *(np.median(few) + np.array([-3, 3], np.float32) * 1.4826 * np.median(np.abs(few))))
-    fine = usual - cv2.GaussianBlur(usual, (5, 5), 1.0)
+    fine = usual - cv2.GaussianBlur(usual, (3, 3), 0.6)
     part = np.ascontiguousarray(fine[:_SAMPLE, :_SAMPLE])
     return fine, np.float32(max(noise_level(part, np.ones(part.shape, bool)), 1e-3))

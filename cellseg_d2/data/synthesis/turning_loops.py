@@ -32,7 +32,7 @@ _WEIGHTS = _lanczos()
 
 @njit(cache=True, fastmath=True)
 def turn_patches(
-    values, distances, offsets, shapes, scales, quarters, mirrored, angles, sizes, starts, deltas, outlines
+    values, distances, offsets, shapes, scales, quarters, mirrored, angles, shifts, sizes, starts, deltas, outlines
 ):
     """Turn cells: mirrored left to right where that is asked for, then by quarters of a turn, then by an angle.
 
@@ -40,7 +40,8 @@ def turn_patches(
         values, distances: the bank as int16 and as int8.
         offsets: (N,) byte at which each cell begins; shapes: (N, 2) its height and width; scales: (N,) its step.
         quarters, mirrored: (N,) int64; angles: (N,) radians, at most an eighth of a turn. A positive turn takes the x
-            axis to the y axis.
+            axis to the y axis. shifts: (N, 2) x and y, pixels by which each cell is moved after it was turned; only
+            those that are turned by an angle are.
         sizes, starts: (N, 2) height and width of each turned patch, and where it begins in the two outputs.
         deltas, outlines: float32 and int8, filled: grey values, and quarters of a pixel to the outline, positive
             inside.
@@ -54,9 +55,9 @@ def turn_patches(
         rows, columns = sizes[n]
         place = slice(starts[n], starts[n] + rows * columns)
         turned = deltas[place].reshape(rows, columns)
-        _shear(source, angles[n], turned)
+        _shear(source, angles[n], shifts[n], turned)
         turned *= np.float32(scales[n])
-        _turn_outline(known, angles[n], rows, columns, outlines[place])
+        _turn_outline(known, angles[n], shifts[n], rows, columns, outlines[place])
 
 
 @njit(cache=True)
@@ -80,8 +81,8 @@ def _upright(plane, quarters, mirrored):
 
 
 @njit(cache=True, fastmath=True)
-def _shear(source, angle, turned):
-    """Turn a plane about its middle by three shears; 0 beyond its border."""
+def _shear(source, angle, shift, turned):
+    """Turn a plane about its middle by three shears, and move it by x and y; 0 beyond its border."""
     height, width = source.shape
     rows, columns = turned.shape
     if angle == 0.0:
@@ -90,17 +91,17 @@ def _shear(source, angle, turned):
     along, across = -np.tan(angle / 2), np.sin(angle)
     wide = int(np.ceil(width + abs(along) * height)) + 2
     wide += (wide - width) % 2  # so that both have the same pixel centres
-    sheared = _shift_lines(source, along, wide)
-    sheared = _shift_lines(sheared.T, across, rows)
-    turned[:] = _shift_lines(sheared.T, along, columns)
+    sheared = _shift_lines(source, along, wide, 0.0, 0.0)
+    sheared = _shift_lines(sheared.T, across, rows, shift[1], 0.0)
+    turned[:] = _shift_lines(sheared.T, along, columns, shift[0], shift[1])
 
 
 @njit(cache=True, fastmath=True)
-def _shift_lines(plane, slope, wide):
-    """Shear a plane about its middle: each line moved by ``slope`` for each line from the middle, and cut or filled
-    with 0 to ``wide`` values."""
+def _shift_lines(plane, slope, wide, shift, middle):
+    """Shear a plane: each line moved by ``shift``, and by ``slope`` for each line from that which is ``middle`` lines
+    from the middle one, and cut or filled with 0 to ``wide`` values. Both are at most a pixel."""
     lines, count = plane.shape
-    most = abs(slope) * lines / 2
+    most = abs(slope) * lines / 2 + 2
     before = max(0, int(np.ceil((wide - count) / 2 + most))) + _TAPS
     framed = np.zeros((lines, before + max(count, wide) + int(np.ceil(most)) + 2 * _TAPS), np.float32)
     for i in range(lines):
@@ -108,7 +109,7 @@ def _shift_lines(plane, slope, wide):
             framed[i, before + j] = plane[i, j]
     result = np.empty((lines, wide), np.float32)
     for i in range(lines):
-        begin = (count - wide) / 2 - slope * (i + 0.5 - lines / 2)
+        begin = (count - wide) / 2 - shift - slope * (i + 0.5 - lines / 2 - middle)
         whole = int(np.floor(begin))
         weights = _WEIGHTS[int(np.round((begin - whole) * _PHASES))]
         _filter(framed[i, before + whole - (_TAPS // 2 - 1) :], weights, result[i])
@@ -126,12 +127,12 @@ def _filter(source, weights, target):
 
 
 @njit(cache=True, fastmath=True)
-def _turn_outline(known, angle, rows, columns, turned):
+def _turn_outline(known, angle, shift, rows, columns, turned):
     """Turn the distances to an outline; far outside beyond the border. What is inside stays it when it is rounded."""
     if angle != 0.0:
         known = _without_steps(known)
     away = np.empty((rows, columns), np.float32)
-    _shear(known - _OUTSIDE, angle, away)
+    _shear(known - _OUTSIDE, angle, shift, away)
     for k in range(rows * columns):
         value = min(max(away.flat[k] + _OUTSIDE, np.float32(-127)), np.float32(126))  # interpolation overshoots
         turned[k] = int(value + (_UP if value > 0 else -_UP))

@@ -54,7 +54,9 @@ def loners(disc_bank):
 def evenly(cells, weights=None):
     """A draw from these cells, crowded as they were."""
     count = len(cells)
-    return Draw(cells, np.full(count, 1 / max(count, 1)) if weights is None else weights, np.ones(count))
+    return Draw(
+        cells, np.arange(count), np.full(count, 1 / max(count, 1)) if weights is None else weights, np.ones(count)
+    )
 
 
 def filled(bank, target, seed=0, turn="free", shape=SHAPE, **options):

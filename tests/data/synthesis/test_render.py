@@ -22,7 +22,7 @@ def ground():
 def usable(bank):
     """A draw from the cells that may be used."""
     cells = np.flatnonzero(bank.cells["usable"])
-    return Draw(cells, np.full(len(cells), 1 / len(cells)), np.ones(len(cells)))
+    return Draw(cells, np.arange(len(cells)), np.full(len(cells), 1 / len(cells)), np.ones(len(cells)))
 
 
 def painted(bank, ground, count, turn="none", seed=0):
@@ -50,7 +50,8 @@ def test_far_from_cells_the_background_stays(bank, ground, turn):
 
 
 def test_a_lone_cell_is_as_it_was_cut_out(bank, ground):
-    for seed in range(4):
+    compared = 0
+    for seed in range(6):
         scene = painted(bank, ground, 1, seed=seed)
         (cell,) = scene.placed
         delta, distance = bank.patch(cell.cell)
@@ -61,8 +62,11 @@ def test_a_lone_cell_is_as_it_was_cut_out(bank, ground):
         seen = (at[0] >= 0) & (at[1] >= 0) & (at[0] < SHAPE[0]) & (at[1] < SHAPE[1])
         at = at[0][seen], at[1][seen]
         above = scene.picture("<f4")[at] - ground[0][at]
-        assert above == pytest.approx(delta[rows[seen], columns[seen]], abs=0.05)
-        assert (scene.labels[at] == cell.label).all() and (scene.labels > 0).sum() == seen.sum()
+        inner = np.minimum(np.minimum(*at), np.minimum(SHAPE[0] - at[0], SHAPE[1] - at[1])) > 2 * MARGIN
+        assert above[inner] == pytest.approx(delta[rows[seen], columns[seen]][inner], abs=0.05)
+        compared += inner.sum()
+        assert (scene.labels[at] == cell.label).all()
+    assert compared > 300
 
 
 def test_turned_cells_are_as_noisy_as_the_real_ones(bank, ground):

@@ -52,7 +52,9 @@ def noisy(tmp_path_factory, ellipse):
 
 def drawn(bank, turn, count=40, seed=0):
     """Patches, and of each its grey values and distances."""
-    patches = draw_patches(bank, np.zeros(count, np.int64), turn, np.random.default_rng(seed), np.ones(count))
+    patches = draw_patches(
+        bank, np.zeros(count, np.int64), np.ones(count, np.int64), turn, np.random.default_rng(seed), np.ones(count)
+    )
     planes = []
     for size, start in zip(patches.sizes, patches.starts):
         place = slice(start, start + size.prod())
