@@ -50,7 +50,7 @@ def test_cells_that_touch_are_a_group_with_wishes_of_its_own(halves):
 @pytest.mark.parametrize("turn", ["free", "right"])
 def test_a_group_stays_together(halves, turn):
     """Its cells have one affine map, and together they are the disc that they were cut from."""
-    cells, zero = np.arange(3), np.zeros((240, 240), np.float32)
+    cells, zero = np.arange(3), np.zeros((400, 400), np.float32)
     draw = draw_like(halves, halves.images[0], cells, Target(cells=3))
     assert sorted(np.diff([*draw.starts, 3]).tolist()) == [1, 2]
     whole = 0
