@@ -5,6 +5,10 @@ measured of both. It is mapped, so that millions of cells need no memory. "exten
 INPUT.EXTENSION takes it by its name.
 
     tools/dataset.py bank --json train.json --images images/ --output cells.bank --workers 2
+    tools/dataset.py bank --json train.json --images images/ --output cells.bank --shapes shapes/
+
+With --shapes, the output of "dataset.py shapes", every whole cell is in the bank once more, in a shape that the
+autoencoder there finds between its own and that of another cell of the image (--share of the way).
 
 Cells that touch the border of their image, that others cover by more than a tenth, or whose size or contrast is far
 from all others' are in the file, but are not used.
@@ -16,6 +20,7 @@ from pathlib import Path
 from ..data.datasets.columns import open_coco
 from ..data.synthesis.bank_build import build_bank
 from ..data.synthesis.cell_bank import CellBank
+from ..data.synthesis.morphs import Shapes
 from ..errors import DatasetError
 from .console import console, progress
 
@@ -27,6 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="COCO JSON")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="image folder")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the bank")
+    parser.add_argument("--shapes", type=Path, metavar="DIR", help="output of shapes: cells in new shapes, too")
+    parser.add_argument("--share", type=float, default=0.5, metavar="S", help="of the way there (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
 
 
@@ -37,7 +44,10 @@ def run(args: Namespace) -> int:
     if args.output.exists():
         CellBank(args.output)  # an error where it is something else, which must not be lost
     total = len(open_coco(args.json).images)
-    bank = build_bank(args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total))
+    shapes = Shapes(str(args.shapes), args.share) if args.shapes else None
+    bank = build_bank(
+        args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total), shapes
+    )
     shown = sum(image.background >= 0 for image in bank.images)
     console.print(
         f"{args.output}: {int(bank.cells['usable'].sum())} of {len(bank.cells)} cells can be used, "

@@ -3,12 +3,14 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ...analysis.shape_vae import load_vae
 from ...errors import DatasetError
 from ...files import sha256
 from ..datasets.columns import open_coco
@@ -18,8 +20,9 @@ from ..image_io import to_grey
 from ..livecell_names import hours_of, parse_name
 from ..rle import as_rle, decode_columns
 from .background import Background, smooth_field, split_background
-from .cell_bank import BankImage, BankWriter, CellBank
+from .cell_bank import BankImage, BankWriter, CellBank, Origin
 from .cutout import Cutout, cut_out, free_pixels
+from .morphs import Shapes, morphs
 from .units import MARGIN
 from .workers import in_order
 
@@ -31,8 +34,9 @@ Mask = tuple[np.ndarray, int, int]  # tight (h, w) bool, and row and column of i
 
 
 def build_bank(
-    json_file: str | Path, images: str | Path, target: str | Path, workers: int = 1, track: Track = iter
-) -> CellBank:
+    json_file: str | Path, images: str | Path, target: str | Path, workers: int = 1, track: Track = iter,
+    shapes: Shapes | None = None,
+) -> CellBank:  # fmt: skip
     """Cut all cells of a data set out.
 
     Args:
@@ -41,6 +45,7 @@ def build_bank(
         target: the bank's file, which is replaced. The same bytes whatever the number of workers.
         workers: processes.
         track: wraps the images that are gone through, to show progress.
+        shapes: every whole cell is in the bank once more, in a shape between its own and another one.
 
     Raises:
         DatasetError: a damaged image, ids that are no whole numbers, or no cell that can be used.
@@ -50,9 +55,12 @@ def build_bank(
     places = image_places(coco, images)
     records, _ = dataset_dicts(coco, places.get)
     items = ((records[place], coco.images[place]) for place in range(len(records)))
-    info = {"json": sha256(json_file), "images": digest(places.values())}
+    info: dict[str, Any] = {"json": sha256(json_file), "images": digest(places.values())}
+    if shapes is not None:
+        load_vae(shapes.folder)  # an error now rather than in a process
+        info["shapes"] = {"network": sha256(Path(shapes.folder) / "vae.pth"), "share": shapes.share}
     with BankWriter(target, coco.categories, info) as writer:
-        for parts in track(in_order(_cut_image, items, workers)):
+        for parts in track(in_order(partial(_cut_image, shapes=shapes), items, workers)):
             writer.add(*parts)
         left_out = writer.close_tables()
         if not writer.usable:
@@ -73,8 +81,8 @@ def digest(files: Iterable[str]) -> str:
 
 
 def _cut_image(
-    item: tuple[dict, dict],
-) -> tuple[BankImage, Background | None, list[Cutout], list[tuple[int, int]]]:
+    item: tuple[dict, dict], shapes: Shapes | None
+) -> tuple[BankImage, Background | None, list[Cutout], list[Origin]]:
     """What :meth:`.cell_bank.BankWriter.add` takes, of a dataset dict and its image's entry in the JSON."""
     record, entry = item
     size = record["height"], record["width"]
@@ -98,13 +106,16 @@ def _cut_image(
     smooth = background.smooth if background else smooth_field(image, uncovered, reach)
     residual = background.residual if background else np.zeros(size, np.float32)
     cutouts = list(cut_out(image, masks, smooth, residual))
-    who = [(_whole(annotation["id"], record), annotation["category_id"]) for annotation, _ in cells]
+    who = [Origin(_whole(annotation["id"], record), annotation["category_id"]) for annotation, _ in cells]
     contrast = float(np.median([cutout.contrast for cutout in cutouts])) if cutouts else 0.0
     described = BankImage(
         entry["file_name"], entry["id"], _cell_type(entry), _hours(entry), *size, image.dtype.str, len(cells),
         float(covered.mean()), float(np.median(smooth)), background.noise if background else 0.0, contrast,
         float(np.median(areas)), background.free if background else 0.0,
     )  # fmt: skip
+    for made in morphs(cutouts, shapes, len(cells)) if shapes else ():
+        cutouts.append(made.cutout)
+        who.append(who[made.cell]._replace(towards=who[made.towards].source, share=shapes.share))
     return described, background, cutouts, who
 
 

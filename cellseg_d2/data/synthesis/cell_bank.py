@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +18,16 @@ from ...errors import DatasetError, MissingDataError
 from .background import Background
 from .cutout import Cutout
 
-__all__ = ["BankImage", "BankWriter", "CellBank"]
+__all__ = ["BankImage", "BankWriter", "CellBank", "Origin"]
 
 _MAGIC = b"cellseg_d2 cell bank 3\n".ljust(32, b"\0")
 # offset: bytes; image: place in the bank's images; source: id of the annotation; category: contiguous class id; top,
-# left, height, width: the patch in its image; scale: one step of its grey values; group: its number in the bank; the
+# left, height, width: the patch in its image; scale: one step of its grey values; group: its number in the bank;
+# towards, share: the annotation towards whose shape that of the cell was taken, and how far (0: it is its own); the
 # rest as in Cutout
 CELL = np.dtype(
-    [("offset", "<i8"), ("source", "<i8"), ("image", "<i4"), ("category", "<i4"), ("top", "<i4"), ("left", "<i4")]
+    [("offset", "<i8"), ("source", "<i8"), ("towards", "<i8"), ("share", "<f4"), ("image", "<i4"), ("category", "<i4")]
+    + [("top", "<i4"), ("left", "<i4")]
     + [("height", "<i4"), ("width", "<i4"), ("area", "<i4"), ("gap", "<f4"), ("contact", "<f4"), ("crowding", "<f4")]
     + [("group", "<i4"), ("outer_gap", "<f4"), ("outer_contact", "<f4"), ("overlapped", "<f4"), ("solidity", "<f4")]
     + [("contrast", "<f4"), ("noise", "<f4"), ("edge_noise", "<f4"), ("scale", "<f4"), ("at_border", "u1")]
@@ -73,6 +75,16 @@ class BankImage:
     area: float
     free: float
     background: int = -1
+
+
+class Origin(NamedTuple):
+    """Which annotation (``source``, its id) of which class (``category``, contiguous) a cell was cut from; the rest as
+    in the table of cells."""
+
+    source: int
+    category: int
+    towards: int = 0
+    share: float = 0.0
 
 
 class CellBank:
@@ -182,19 +194,21 @@ class BankWriter:
                     self._part.unlink(missing_ok=True)
 
     def add(
-        self, image: BankImage, background: Background | None, cutouts: Sequence[Cutout], who: Sequence[tuple[int, int]]
+        self, image: BankImage, background: Background | None, cutouts: Sequence[Cutout], who: Sequence[Origin]
     ) -> None:
-        """Add an image and its cells; ``who`` has the annotation's id and the class id of each."""
+        """Add an image and its cells; ``who`` says where each comes from."""
         if background is not None:
             planes = np.stack([background.smooth, background.residual]).astype(np.float32)
             image = BankImage(**{**asdict(image), "background": self._file.tell()})
             self._file.write(planes.tobytes())
         rows = np.zeros(len(cutouts), CELL)
-        for row, cutout, (source, category) in zip(rows, cutouts, who, strict=True):
+        for row, cutout, origin in zip(rows, cutouts, who, strict=True):
             for name in _MEASURED:
                 row[name] = getattr(cutout, name)
             row["height"], row["width"] = cutout.delta.shape
-            row["offset"], row["source"], row["category"] = self._file.tell(), source, category
+            row["offset"] = self._file.tell()
+            for name, value in origin._asdict().items():
+                row[name] = value
             row["scale"] = max(float(np.abs(cutout.delta).max()), 1e-6) / _STEPS
             steps = np.rint(cutout.delta / row["scale"]).astype(np.int16)
             self._file.write(steps.tobytes() + cutout.distance.tobytes())

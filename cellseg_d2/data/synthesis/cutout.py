@@ -11,7 +11,7 @@ from .groups import grown_together, middles_of
 from .measuring_loops import EDGE, noise_level
 from .units import CROWD, FADED, FAR, KEPT, MARGIN
 
-__all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance"]
+__all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance", "solidity_of"]
 
 _PRIOR = 10.0  # pixels that the usual halo counts for
 _STRANGE = 4.0  # pixels outside of a cell within which a neighbour shows
@@ -162,7 +162,7 @@ class _Patch:
         return Cutout(
             self.top - MARGIN, self.left - MARGIN, values[inner].astype(np.float32), quarters, area,
             *self._neighbourhood(self.others), group, *self._neighbourhood(strangers), crowding,
-            float((self.own & self.others).sum() / area), _solidity(self.own, area),
+            float((self.own & self.others).sum() / area), solidity_of(self.own),
             not known[cv2.dilate(self.own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)].all(),
             float(delta[self.own].mean()), noise_level(values, self.own),
             noise_level(values, np.abs(np.rint(4 * self.distance)) <= 4 * EDGE),
@@ -225,9 +225,9 @@ def _window(mask: np.ndarray, top: int, left: int, pad: int, around: int) -> tup
     )
 
 
-def _solidity(mask: np.ndarray, area: int) -> float:
-    """Area over that of the hull of the pixels' corners."""
+def solidity_of(mask: np.ndarray) -> float:
+    """Area of a mask (h x w bool) over that of the hull of its pixels' corners."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     points = np.concatenate(contours)[:, 0].astype(np.float32)
     corners = np.concatenate([points + [dx, dy] for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)])
-    return min(area / float(cv2.contourArea(cv2.convexHull(corners.astype(np.float32)))), 1.0)
+    return min(int(mask.sum()) / float(cv2.contourArea(cv2.convexHull(corners.astype(np.float32)))), 1.0)

@@ -60,23 +60,25 @@ def annotate(scene: Scene, bank: CellBank, seed: int) -> list[dict[str, Any]]:
     """COCO annotations (without ids) of a scene's visible cells, with their provenance.
 
     Outlines go along pixel edges, so that they are filled to exactly the pixels that are seen; ``transform`` is the
-    affine map [a, b, c, d, e, f] from the source image, x' = a x + b y + c, y' = d x + e y + f.
+    affine map [a, b, c, d, e, f] from the source image, x' = a x + b y + c, y' = d x + e y + f. ``shape`` is there for
+    a cell whose shape is between its own and that of the annotation ``towards``.
     """
     found = _outlines(np.ascontiguousarray(scene.labels))
     shown = [cell for cell in scene.placed if cell.label in found]
     if not shown:
         return []
     rows = bank.cells[[cell.cell for cell in shown]]
-    columns = (rows[name].tolist() for name in ("category", "source", "image"))
+    columns = (rows[name].tolist() for name in ("category", "source", "image", "towards", "share"))
     transforms = np.round([cell.affine for cell in shown], 4).reshape(-1, 6).tolist()
     result = []
-    for cell, transform, category, source, image in zip(shown, transforms, *columns, strict=True):
+    for cell, transform, category, source, image, towards, share in zip(shown, transforms, *columns, strict=True):
         outlines, area, (left, top, right, bottom) = found[cell.label]
         result.append({
             "category_id": bank.categories[category]["id"], "segmentation": outlines, "area": area,
             "bbox": [left, top, right - left, bottom - top], "iscrowd": 0,
             "provenance": {
                 "source": source, "source_image": bank.images[image].file_name, "transform": transform, "seed": seed,
+                **({"shape": {"towards": towards, "share": share}} if share else {}),
             },
         })  # fmt: skip
     return result

@@ -99,7 +99,8 @@ def draw_patches(
     return Patches(
         cells, first, offsets, np.concatenate([linear, (moved + shifts)[:, :, None]], axis=2), sizes, starts[:-1],
         deltas, outlines, rims[:count] + offsets.repeat(lengths, axis=0), rim_starts, nearness, near_starts[:-1],
-        _lost(rows, deltas, outlines, sizes, starts) * (angles != 0)[:, None], *_wishes(rows, first, lengths, crowding), draws,
+        _lost(rows, deltas, outlines, sizes, starts) * (angles != 0)[:, None],
+        *_wishes(rows, first, lengths, crowding), draws,
     )  # fmt: skip
 
 
