@@ -38,7 +38,8 @@ def paint(mixed, kept, weights, grain, lost, sizes, starts, deltas, outlines, wh
             continue
         y, x = int(placed[0, where[k]]), int(placed[1, where[k]])
         height, width = sizes[k]
-        begin, end = max(0, -x), min(width, columns - x)
+        begin = max(0, -x)
+        end = max(begin, min(width, columns - x))  # cells of a group may lie wholly beside the canvas
         for i in range(max(0, -y), min(height, rows - y)):
             line, across = starts[k] + i * width, slice(x + begin, x + end)
             inside = slice(line + begin, line + end)

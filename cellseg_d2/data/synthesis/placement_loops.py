@@ -291,7 +291,8 @@ def _collides(labels, away, mask, y, x, areas, hits):
     """The same for one patch."""
     rows, columns = labels.shape
     height, width = mask.shape
-    top, bottom, left, right = max(0, -y), min(height, rows - y), max(0, -x), min(width, columns - x)
+    top, bottom, left = max(0, -y), min(height, rows - y), max(0, -x)
+    right = max(left, min(width, columns - x))  # cells of a group may lie wholly beside the canvas
     own, over, first, last = 0, 0, 0, 0
     for i in range(top, bottom):
         of_row = _shared(mask[i, left:right], away[y + i, x + left : x + right])
@@ -353,7 +354,8 @@ def _put(labels, away, nearest, patches, n, y, x, index, on_top, areas):
                 areas[index, 2] += in_image
     top, left = y - NEAR, x - NEAR
     for i in range(max(0, -top), min(near.shape[0], rows - top)):
-        begin, end = max(0, -left), min(near.shape[1], columns - left)
+        begin = max(0, -left)
+        end = max(begin, min(near.shape[1], columns - left))
         row = top + i
         _come_near(
             near[i, begin:end], away[row, left + begin : left + end], nearest[row, left + begin : left + end], index + 1

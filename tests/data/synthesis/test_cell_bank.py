@@ -8,7 +8,7 @@ import pytest
 
 from cellseg_d2.data.synthesis.background import Background
 from cellseg_d2.data.synthesis.bank_build import build_bank
-from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank
+from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank, Origin
 from cellseg_d2.data.synthesis.cutout import cut_out
 from cellseg_d2.errors import DatasetError, MissingDataError
 
@@ -34,7 +34,7 @@ def image(paint_disc):
         background = Background(smooth, (pixels - smooth) * 0.1, 0.5, 2.0)
         cells = list(cut_out(pixels, masks, smooth, background.residual))
         entry = BankImage(name, 1, "", None, *shape, "<f4", len(cells), 0.1, LEVEL, 2.0, contrast, 300.0, 0.5)
-        return entry, background, cells, [(k + 1, 0) for k in range(len(cells))]
+        return entry, background, cells, [Origin(k + 1, 0) for k in range(len(cells))]
 
     return make
 

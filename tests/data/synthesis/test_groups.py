@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellseg_d2.data.synthesis.background import Background
-from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank
+from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank, Origin
 from cellseg_d2.data.synthesis.cutout import cut_out
 from cellseg_d2.data.synthesis.groups import MOST_TOGETHER, grown_together
 from cellseg_d2.data.synthesis.recipe import draw_like
@@ -34,7 +34,7 @@ def halves(tmp_path_factory):
         for name in ("a.tif", "b.tif"):
             image = BankImage(**{**entry.__dict__, "file_name": name})
             cells = list(cut_out(np.where(disc, 30.0, 0.0), masks, zero, zero))
-            writer.add(image, Background(zero, zero, 0.5, 1.0), cells, [(k, 0) for k in range(3)])
+            writer.add(image, Background(zero, zero, 0.5, 1.0), cells, [Origin(k, 0) for k in range(3)])
         writer.close_tables()
     return CellBank(path)
 
@@ -106,3 +106,28 @@ def test_large_clusters_are_parted_into_compact_groups(count, seed):
     sizes = np.bincount(grown_together(middles, chain))
     assert sizes.sum() == count and 1 <= sizes.min() and sizes.max() <= MOST_TOGETHER
     assert count <= MOST_TOGETHER or sizes.min() >= MOST_TOGETHER // 2
+
+
+def test_a_group_that_is_larger_than_the_image(tmp_path):
+    """Cells that lie wholly beside the canvas write nothing."""
+    rows, columns = np.indices((40, 300))
+    masks = []
+    for middle in range(12, 290, 17):
+        disc = (rows - 20) ** 2 + (columns - middle) ** 2 <= 8**2
+        masks.append((disc[12:29, middle - 8 : middle + 9], 12, middle - 8))
+    zero = np.zeros(rows.shape, np.float32)
+    entry = BankImage("a.tif", 1, "", None, *rows.shape, "<f4", len(masks), 0.1, 0.0, 1.0, 30.0, 200.0, 0.5)
+    with BankWriter(tmp_path / "b.bank", [{"id": 1, "name": "cell"}], {}) as writer:
+        cells = list(cut_out(np.full(rows.shape, 30.0), masks, zero, zero))
+        writer.add(entry, Background(zero, zero, 0.5, 1.0), cells, [Origin(k, 0) for k in range(len(cells))])
+        writer.close_tables()
+    bank = CellBank(tmp_path / "b.bank")
+    assert np.bincount(bank.cells["group"]).max() >= 8
+    draw = draw_like(bank, entry, np.arange(len(cells)), Target(cells=4))
+    small = np.zeros((48, 48), np.float32)
+    for seed in range(20):
+        scene = Scene(small, small, reach=40.0)
+        scene.fill(bank, draw, Target(cells=4), "free", np.random.default_rng(seed))
+        picture = scene.picture("<f4")
+        assert np.abs(picture).max() < 60 and (picture[scene.labels > 0] > 5).mean() > 0.9
+        assert {cell.label for cell in scene.placed} <= set(np.unique(scene.labels).tolist())

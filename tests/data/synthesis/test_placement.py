@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cellseg_d2.data.synthesis.background import Background
-from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank
+from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank, Origin
 from cellseg_d2.data.synthesis.cutout import cut_out
 from cellseg_d2.data.synthesis.render import Draw, Scene, Target
 from cellseg_d2.errors import DatasetError
@@ -30,7 +30,7 @@ def disc_bank(tmp_path_factory, paint_disc):
         path = tmp_path_factory.mktemp("discs") / "b.bank"
         with BankWriter(path, [{"id": 1, "name": "cell"}], {}) as writer:
             cells = list(cut_out(image, masks, zero, zero))
-            writer.add(entry, Background(zero, zero, 0.5, 1.0), cells, [(k, 0) for k in range(len(cells))])
+            writer.add(entry, Background(zero, zero, 0.5, 1.0), cells, [Origin(k, 0) for k in range(len(cells))])
             writer.close_tables()
         return CellBank(path)
 

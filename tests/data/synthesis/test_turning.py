@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cellseg_d2.data.synthesis.background import Background
-from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank
+from cellseg_d2.data.synthesis.cell_bank import BankImage, BankWriter, CellBank, Origin
 from cellseg_d2.data.synthesis.cutout import cut_out
 from cellseg_d2.data.synthesis.patches import draw_patches
 from cellseg_d2.data.synthesis.units import FAR, MARGIN, NEAR, UNIT
@@ -23,7 +23,7 @@ def make_bank(path, mask, values):
     entry = BankImage("a.tif", 1, "", None, *SHAPE, "<f4", 1, 0.1, 0.0, 1.0, 30.0, 300.0, 0.5)
     with BankWriter(path, [], {}) as writer:
         cells = list(cut_out(values.astype(np.float32), [(tight, top, left)], zero, zero))
-        writer.add(entry, Background(zero, zero, 0.5, 1.0), cells, [(1, 0)])
+        writer.add(entry, Background(zero, zero, 0.5, 1.0), cells, [Origin(1, 0)])
         writer.close_tables()
     return CellBank(path)
 
