@@ -1,7 +1,9 @@
 """From 28 x 28 mask probabilities to COCO run-length masks, without an N x H x W stack on the way."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -9,8 +11,9 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..crops import encode_crop
+from .paste_loops import paste_runs, write_counts
 
-__all__ = ["masks_to_rles", "postprocess_rle", "predict_rle"]
+__all__ = ["masks_to_rles", "masks_to_rles_by_torch", "postprocess_rle", "predict_rle"]
 
 PIXELS_AT_ONCE = 1 << 22  # pixels sampled together
 
@@ -53,8 +56,8 @@ def postprocess_rle(raw: Instances, height: int, width: int) -> Instances:
 def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> list[dict]:
     """Paste mask probabilities into their boxes and encode each as COCO RLE.
 
-    The masks are those of ``detectron2.layers.paste_masks_in_image``, pixel by pixel, but every cell is sampled in its
-    own window; cells of similar size are sampled together.
+    The masks are those of ``detectron2.layers.paste_masks_in_image``, pixel by pixel, but every cell is looked at in
+    its own window only, and its run lengths are written as its pixels are found.
 
     Args:
         masks: (N, S, S) float, probabilities, on any device; the work is done on the CPU.
@@ -64,6 +67,15 @@ def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
     Returns:
         N dicts {"size": [height, width], "counts": str}.
     """
+    masks, boxes = masks.detach().float().cpu().numpy(), boxes.detach().float().cpu().numpy()
+    text, ends = write_counts(*paste_runs(masks, boxes, height, width, np.float32(threshold)))
+    counts, ends = text.tobytes().decode("ascii"), [0, *ends.tolist()]
+    return [{"size": [height, width], "counts": counts[begin:end]} for begin, end in pairwise(ends)]
+
+
+@torch.no_grad()
+def masks_to_rles_by_torch(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> list[dict]:
+    """The same as :func:`masks_to_rles` where Numba cannot compile: cells of similar size are sampled together."""
     masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
     rles: list[dict | None] = [None] * len(masks)
     origin = (boxes[:, :2].floor() - 1).clamp(min=0).long()
