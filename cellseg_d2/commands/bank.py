@@ -17,10 +17,10 @@ from all others' are in the file, but are not used.
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ..analysis.morphs import Morphs
 from ..data.datasets.columns import open_coco
 from ..data.synthesis.bank_build import build_bank
 from ..data.synthesis.cell_bank import CellBank
-from ..data.synthesis.morphs import Shapes
 from ..errors import DatasetError
 from .console import console, progress
 
@@ -44,9 +44,9 @@ def run(args: Namespace) -> int:
     if args.output.exists():
         CellBank(args.output)  # an error where it is something else, which must not be lost
     total = len(open_coco(args.json).images)
-    shapes = Shapes(str(args.shapes), args.share) if args.shapes else None
+    morphs = Morphs(str(args.shapes), args.share) if args.shapes else None
     bank = build_bank(
-        args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total), shapes
+        args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total), morphs
     )
     shown = sum(image.background >= 0 for image in bank.images)
     console.print(

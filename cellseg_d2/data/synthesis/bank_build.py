@@ -5,12 +5,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pycocotools import mask as mask_util
 
-from ...analysis.shape_vae import load_vae
 from ...errors import DatasetError
 from ...files import sha256
 from ..datasets.columns import open_coco
@@ -21,21 +20,32 @@ from ..livecell_names import hours_of, parse_name
 from ..rle import as_rle, decode_columns
 from .background import Background, smooth_field, split_background
 from .cell_bank import BankImage, BankWriter, CellBank, Origin
-from .cutout import Cutout, cut_out, free_pixels
-from .morphs import Shapes, morphs
+from .cutout import Cutout, Variant, cut_out, free_pixels
 from .units import MARGIN
 from .workers import in_order
 
-__all__ = ["build_bank", "digest"]
+__all__ = ["Variants", "build_bank", "digest"]
 
 _LEAST_AREA = 16  # pixels; smaller ones are specks
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 Mask = tuple[np.ndarray, int, int]  # tight (h, w) bool, and row and column of its first pixel
 
 
+class Variants(Protocol):
+    """Makes further cells; picklable."""
+
+    def describe(self) -> dict[str, Any]:
+        """For JSON; raises what is wrong before any cell is cut out."""
+        ...
+
+    def __call__(self, cutouts: Sequence[Cutout], seed: int) -> list[Variant]:
+        """Those of all cells of an image."""
+        ...
+
+
 def build_bank(
     json_file: str | Path, images: str | Path, target: str | Path, workers: int = 1, track: Track = iter,
-    shapes: Shapes | None = None,
+    variants: Variants | None = None,
 ) -> CellBank:  # fmt: skip
     """Cut all cells of a data set out.
 
@@ -45,7 +55,7 @@ def build_bank(
         target: the bank's file, which is replaced. The same bytes whatever the number of workers.
         workers: processes.
         track: wraps the images that are gone through, to show progress.
-        shapes: every whole cell is in the bank once more, in a shape between its own and another one.
+        variants: makes further cells of those of each image.
 
     Raises:
         DatasetError: a damaged image, ids that are no whole numbers, or no cell that can be used.
@@ -56,11 +66,10 @@ def build_bank(
     records, _ = dataset_dicts(coco, places.get)
     items = ((records[place], coco.images[place]) for place in range(len(records)))
     info: dict[str, Any] = {"json": sha256(json_file), "images": digest(places.values())}
-    if shapes is not None:
-        load_vae(shapes.folder)  # an error now rather than in a process
-        info["shapes"] = {"network": sha256(Path(shapes.folder) / "vae.pth"), "share": shapes.share}
+    if variants is not None:
+        info["variants"] = variants.describe()
     with BankWriter(target, coco.categories, info) as writer:
-        for parts in track(in_order(partial(_cut_image, shapes=shapes), items, workers)):
+        for parts in track(in_order(partial(_cut_image, variants=variants), items, workers)):
             writer.add(*parts)
         left_out = writer.close_tables()
         if not writer.usable:
@@ -81,7 +90,7 @@ def digest(files: Iterable[str]) -> str:
 
 
 def _cut_image(
-    item: tuple[dict, dict], shapes: Shapes | None
+    item: tuple[dict, dict], variants: Variants | None
 ) -> tuple[BankImage, Background | None, list[Cutout], list[Origin]]:
     """What :meth:`.cell_bank.BankWriter.add` takes, of a dataset dict and its image's entry in the JSON."""
     record, entry = item
@@ -113,9 +122,9 @@ def _cut_image(
         float(covered.mean()), float(np.median(smooth)), background.noise if background else 0.0, contrast,
         float(np.median(areas)), background.free if background else 0.0,
     )  # fmt: skip
-    for made in morphs(cutouts, shapes, len(cells)) if shapes else ():
+    for made in variants(cutouts, len(cells)) if variants else ():
         cutouts.append(made.cutout)
-        who.append(who[made.cell]._replace(towards=who[made.towards].source, share=shapes.share))
+        who.append(who[made.cell]._replace(towards=who[made.towards].source, share=made.share))
     return described, background, cutouts, who
 
 

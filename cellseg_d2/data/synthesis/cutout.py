@@ -11,7 +11,7 @@ from .groups import grown_together, middles_of
 from .measuring_loops import EDGE, noise_level
 from .units import CROWD, FADED, FAR, KEPT, MARGIN
 
-__all__ = ["Cutout", "crowd_reach", "cut_out", "free_pixels", "signed_distance", "solidity_of"]
+__all__ = ["Cutout", "Variant", "crowd_reach", "cut_out", "free_pixels", "signed_distance", "solidity_of"]
 
 _PRIOR = 10.0  # pixels that the usual halo counts for
 _STRANGE = 4.0  # pixels outside of a cell within which a neighbour shows
@@ -60,6 +60,22 @@ class Cutout:
     contrast: float
     noise: float
     edge_noise: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A cell that was made of one of an image.
+
+    Attributes:
+        cutout: it.
+        cell, towards: places of the cell that it is made of, and of the one whose shape its own is between.
+        share: how far it is from the one to the other.
+    """
+
+    cutout: Cutout
+    cell: int
+    towards: int
+    share: float
 
 
 def free_pixels(covered: np.ndarray, halo: int) -> np.ndarray:

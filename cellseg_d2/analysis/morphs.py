@@ -3,28 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from ...analysis.alignment import FIELD, SIDE, Aligned, align, largest_piece
-from ...analysis.shape_vae import ShapeVAE, decode, encode, load_vae
-from ...errors import DatasetError
-from .cutout import Cutout, signed_distance, solidity_of
-from .measuring_loops import EDGE, noise_level
-from .units import MARGIN
+from ..data.synthesis.cutout import Cutout, Variant, signed_distance, solidity_of
+from ..data.synthesis.measuring_loops import EDGE, noise_level
+from ..data.synthesis.units import MARGIN
+from ..errors import DatasetError
+from ..files import sha256
+from .alignment import FIELD, SIDE, Aligned, align, largest_piece
+from .shape_vae import ShapeVAE, decode, encode, load_vae
 
-__all__ = ["Morph", "Shapes", "morphs"]
+__all__ = ["Morphs"]
 
 _STEPS, _RATE = 12, 0.6  # towards the place whose depth is that of a pixel
 _SMOOTH = 1.5  # pixels over which the way there is smoothed
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """Where shapes come from: the folder of a trained autoencoder (``dataset.py shapes``), and how far each cell's
-    shape goes towards that of another one, in (0, 1].
+class Morphs:
+    """One cell more for each whole cell of an image: z = (1 - share) z_own + share z_other, with z the code of the
+    aligned mask and the other one drawn at random; place, direction, area and neighbourhood stay its own.
+
+    Attributes:
+        folder: of a trained autoencoder, the output of ``dataset.py shapes``.
+        share: how far each shape goes towards the other one, in (0, 1].
 
     Raises:
         DatasetError: a share out of range.
@@ -37,41 +44,35 @@ class Shapes:
         if not 0 < self.share <= 1:
             raise DatasetError(f"a share of {self.share} between two shapes is not above 0 and at most 1")
 
+    def describe(self) -> dict[str, Any]:
+        """For JSON.
 
-@dataclass(frozen=True)
-class Morph:
-    """A cell of another shape: its cutout, and the places of the cell it is made of and of the one it goes towards."""
+        Raises:
+            MissingDataError, DatasetError: see :func:`.load_vae`.
+        """
+        load_vae(self.folder)
+        return {"network": sha256(Path(self.folder) / "vae.pth"), "share": self.share}
 
-    cutout: Cutout
-    cell: int
-    towards: int
+    def __call__(self, cutouts: Sequence[Cutout], seed: int) -> list[Variant]:
+        """The cells.
 
-
-def morphs(cutouts: Sequence[Cutout], shapes: Shapes, seed: int) -> list[Morph]:
-    """One cell more for each whole cell of an image: z = (1 - share) z_own + share z_other, with z the code of the
-    aligned mask and the other one drawn at random; place, direction, area and neighbourhood stay its own.
-
-    Args:
-        cutouts: all cells of the image; those at its border or overlapped by others are left out.
-        shapes: the autoencoder and the share.
-        seed: decides which shape each cell goes towards.
-
-    Raises:
-        MissingDataError, DatasetError: see :func:`.load_vae`.
-    """
-    whole = [place for place, cell in enumerate(cutouts) if not cell.at_border and not cell.overlapped]
-    if len(whole) < 2:
-        return []
-    aligned = [align(cutouts[place].distance > 0) for place in whole]
-    others = np.random.default_rng(seed).integers(1, len(whole), len(whole))
-    others = (np.arange(len(whole)) + others) % len(whole)
-    images = _between(_network(shapes.folder), np.stack([own.image for own in aligned]), others, shapes.share)
-    result, group = [], max(cell.group for cell in cutouts) + 1
-    for place, own, other, image in zip(whole, aligned, others.tolist(), images, strict=True):
-        made = _reshaped(cutouts[place], own, image)
-        if made is not None:
-            result.append(Morph(replace(made, group=group + len(result)), place, whole[other]))
-    return result
+        Args:
+            cutouts: all cells of the image; those at its border or overlapped by others are left out.
+            seed: decides which shape each cell goes towards.
+        """
+        whole = [place for place, cell in enumerate(cutouts) if not cell.at_border and not cell.overlapped]
+        if len(whole) < 2:
+            return []
+        aligned = [align(cutouts[place].distance > 0) for place in whole]
+        others = np.random.default_rng(seed).integers(1, len(whole), len(whole))
+        others = (np.arange(len(whole)) + others) % len(whole)
+        images = _between(_network(self.folder), np.stack([own.image for own in aligned]), others, self.share)
+        result, group = [], max(cell.group for cell in cutouts) + 1
+        for place, own, other, image in zip(whole, aligned, others.tolist(), images, strict=True):
+            made = _reshaped(cutouts[place], own, image)
+            if made is not None:
+                result.append(Variant(replace(made, group=group + len(result)), place, whole[other], self.share))
+        return result
 
 
 @lru_cache(maxsize=1)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from cellseg_d2.analysis.alignment import align
+from cellseg_d2.analysis.morphs import Morphs
 from cellseg_d2.analysis.shape_vae import VAEOptions, save_vae, train_vae
 from cellseg_d2.data.synthesis.bank_build import build_bank
 from cellseg_d2.data.synthesis.cutout import cut_out
 from cellseg_d2.data.synthesis.generate import generate
-from cellseg_d2.data.synthesis.morphs import Shapes, morphs
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, write_dataset
 from cellseg_d2.data.synthesis.recipe import Plan, Recipe
 from cellseg_d2.errors import DatasetError, MissingDataError
 
@@ -47,7 +48,15 @@ def shapes(tmp_path_factory):
     images = [align(ellipse(rng.uniform(1, 5), rng.uniform(300, 900), rng.uniform(0, 3))).image for _ in range(150)]
     folder = tmp_path_factory.mktemp("shapes")
     save_vae(train_vae(np.stack(images), VAEOptions(latent=2, hidden=30, epochs=60, batch=16)), folder)
-    return Shapes(str(folder))
+    return Morphs(str(folder))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Two images: the JSON and the images' folder."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    spec = PhantomSpec(height=200, width=260, cells=(20, 25), cell_types=("PHRound",), scale=0.8)
+    return write_dataset(folder, spec, 2, seed=1), folder / "images"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,7 @@ def cutouts():
 
 
 def test_shapes_lie_between_and_the_rest_stays(cutouts, shapes):
-    made = morphs(cutouts, shapes, seed=0)
+    made = shapes(cutouts, seed=0)
     assert [(morph.cell, morph.towards) for morph in made] == [(0, 1), (1, 0)]
     aspects = [aspect(cell.distance > 0) for cell in cutouts]
     for morph in made:
@@ -75,7 +84,7 @@ def test_shapes_lie_between_and_the_rest_stays(cutouts, shapes):
 
 def test_brightness_goes_along_with_depth(cutouts, shapes):
     """The rim of the new shape is as dark as the old rim, its middle as bright as the old middle."""
-    for morph in morphs(cutouts, shapes, seed=0):
+    for morph in shapes(cutouts, seed=0):
         before, after = cutouts[morph.cell], morph.cutout
         for low, high in ((0, 4), (12, 100)):  # quarters of a pixel
             levels = [float(np.median(cell.delta[(cell.distance > low) & (cell.distance <= high)]))
@@ -84,19 +93,19 @@ def test_brightness_goes_along_with_depth(cutouts, shapes):
 
 
 def test_each_is_a_group_of_its_own_and_one_cell_has_no_other(cutouts, shapes):
-    groups = [cell.group for cell in cutouts] + [morph.cutout.group for morph in morphs(cutouts, shapes, 0)]
+    groups = [cell.group for cell in cutouts] + [morph.cutout.group for morph in shapes(cutouts, 0)]
     assert len(set(groups)) == len(groups)
-    assert morphs(cutouts[:1], shapes, 0) == [] and morphs([], shapes, 0) == []
+    assert shapes(cutouts[:1], 0) == [] and shapes([], 0) == []
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
 def test_shares_that_are_none(share):
     with pytest.raises(DatasetError, match="above 0"):
-        Shapes("somewhere", share)
+        Morphs("somewhere", share)
 
 
 def test_a_bank_with_them(phantoms, shapes, tmp_path):
-    one, two = (build_bank(*phantoms, tmp_path / f"{n}.bank", n, shapes=shapes) for n in (1, 2))
+    one, two = (build_bank(*phantoms, tmp_path / f"{n}.bank", n, variants=shapes) for n in (1, 2))
     assert one.path.read_bytes() == two.path.read_bytes()
     new = one.cells["share"] > 0
     ids = {annotation["id"] for annotation in json.loads(phantoms[0].read_text())["annotations"]}
@@ -110,5 +119,5 @@ def test_a_bank_with_them(phantoms, shapes, tmp_path):
 
 def test_no_network(phantoms, tmp_path):
     with pytest.raises(MissingDataError, match="vae"):
-        build_bank(*phantoms, tmp_path / "a.bank", shapes=Shapes(str(tmp_path)))
+        build_bank(*phantoms, tmp_path / "a.bank", variants=Morphs(str(tmp_path)))
     assert not list(tmp_path.iterdir())
