@@ -78,7 +78,7 @@ def annotate(scene: Scene, bank: CellBank, seed: int) -> list[dict[str, Any]]:
             "bbox": [left, top, right - left, bottom - top], "iscrowd": 0,
             "provenance": {
                 "source": source, "source_image": bank.images[image].file_name, "transform": transform, "seed": seed,
-                **({"shape": {"towards": towards, "share": share}} if share else {}),
+                **({"shape": {"towards": towards, "share": round(share, 6)}} if share else {}),
             },
         })  # fmt: skip
     return result
