@@ -32,7 +32,7 @@ _SUFFIX = ".cellseg-cache"
 _MAGIC = "cellseg_d2 annotation index 1"
 _HEADER = 4096  # bytes, so that the table begins with a page
 _RACE = 2_000_000_000  # ns; a file may change twice within one tick of a coarse clock
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
