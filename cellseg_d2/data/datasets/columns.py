@@ -192,7 +192,9 @@ def _build(path: Path, mapped: mmap.mmap) -> tuple[np.ndarray, dict[str, tuple[i
     if tables is None:
         return None
     scanned, (images, categories) = found[0], tables
-    ids = np.sort(scanned[:, COLUMNS.index("id")])
+    ids = scanned[:, COLUMNS.index("id")].copy()
+    if not (ids[1:] > ids[:-1]).all():  # mostly they ascend, which spares the sort
+        ids.sort()
     if (ids[1:] == ids[:-1]).any():
         require_unique(path, "annotations", scanned[:, COLUMNS.index("id")].tolist())
     rows = np.empty(len(scanned), ROW)
@@ -213,18 +215,22 @@ def _build(path: Path, mapped: mmap.mmap) -> tuple[np.ndarray, dict[str, tuple[i
 def _places_of(path: Path, scanned: np.ndarray, key: str, table: list[dict]) -> np.ndarray:
     """(N,) place in a table of the entry that each annotation names by its id."""
     wanted = scanned[:, COLUMNS.index(key)]
+    begins = np.flatnonzero(np.diff(wanted, prepend=wanted[:1] - 1))  # files name one image many times in a row
+    values = wanted[begins]
     ids = np.array([entry["id"] for entry in table], dtype=np.int64)
     order = np.argsort(ids)
-    ranks = np.searchsorted(ids, wanted, sorter=order)
+    ranks = np.searchsorted(ids, values, sorter=order)
     known = ranks < len(ids)
-    known[known] = ids[order[ranks[known]]] == wanted[known]
+    known[known] = ids[order[ranks[known]]] == values[known]
+    lengths = np.diff(begins, append=len(wanted))
     if not known.all():
+        known = known.repeat(lengths)
         wrong = [
             {"id": annotation, key: value}
             for annotation, value in zip(scanned[~known, 0].tolist(), wanted[~known].tolist())
         ]
         require_known(path, wrong, key, set())
-    return order[ranks]
+    return order[ranks].repeat(lengths)
 
 
 def _look_at_unsure(path: Path, mapped: mmap.mmap, images: list[dict], rows: np.ndarray) -> bool:
