@@ -122,9 +122,7 @@ def _placed(image: np.ndarray, own: Aligned, before: np.ndarray) -> np.ndarray |
     step = FIELD * own.scale / SIDE
     linear = np.stack([axis, [-axis[1], axis[0]]]) / step  # from the frame's pixels to the aligned mask's
     matrix = np.column_stack([linear, (SIDE - 1) / 2 - linear @ [columns.mean(), rows.mean()]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    inverse = cv2.invertAffineTransform(matrix)
-    values = cv2.warpAffine(image, inverse, before.shape[::-1], flags=flags & ~cv2.WARP_INVERSE_MAP)
+    values = cv2.warpAffine(image, matrix, before.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     level = float(np.partition(values, -len(rows), axis=None)[-len(rows)])
     if level <= 0:
         return None

@@ -156,9 +156,11 @@ def load_vae(folder: str | Path) -> ShapeVAE:
         MissingDataError: one of the two files is not there.
         DatasetError: they do not belong together, or are of masks that were aligned otherwise.
     """
-    weights, settings = Path(folder) / "vae.pth", read_json(Path(folder) / "vae.json")
-    if not weights.is_file():
-        raise MissingDataError(f"{weights} is not there; vae.json and vae.pth belong together")
+    weights, options = Path(folder) / "vae.pth", Path(folder) / "vae.json"
+    missing = next((file for file in (options, weights) if not file.is_file()), None)
+    if missing:
+        raise MissingDataError(f"{missing} is not there; vae.json and vae.pth belong together, see dataset.py shapes")
+    settings = read_json(options)
     try:
         size = settings["side"], settings["field"]
         model = ShapeVAE(VAEOptions(**settings["options"]))

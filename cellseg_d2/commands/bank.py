@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="image folder")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the bank")
     parser.add_argument("--shapes", type=Path, metavar="DIR", help="output of shapes: cells in new shapes, too")
-    parser.add_argument("--share", type=float, default=0.5, metavar="S", help="of the way there (%(default)s)")
+    parser.add_argument("--share", type=float, metavar="S", help="with --shapes: of the way there (0.5)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
 
 
@@ -44,7 +44,10 @@ def run(args: Namespace) -> int:
     if args.output.exists():
         CellBank(args.output)  # an error where it is something else, which must not be lost
     total = len(open_coco(args.json).images)
-    morphs = Morphs(str(args.shapes), args.share) if args.shapes else None
+    if args.share is not None and args.shapes is None:
+        raise DatasetError("--share is of the way to another shape; give --shapes, the output of shapes, too")
+    share = {} if args.share is None else {"share": args.share}
+    morphs = Morphs(str(args.shapes), **share) if args.shapes else None
     bank = build_bank(
         args.json, args.images, args.output, args.workers, lambda items: progress(items, total=total), morphs
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -67,15 +68,17 @@ def masks_to_rles(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
     Returns:
         N dicts {"size": [height, width], "counts": str}.
     """
-    masks, boxes = masks.detach().float().cpu().numpy(), boxes.detach().float().cpu().numpy()
-    text, ends = write_counts(*paste_runs(masks, boxes, height, width, np.float32(threshold)))
+    masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
+    if numba.config.DISABLE_JIT:
+        return masks_to_rles_by_torch(masks, boxes, height, width, threshold)
+    text, ends = write_counts(*paste_runs(masks.numpy(), boxes.numpy(), height, width, np.float32(threshold)))
     counts, ends = text.tobytes().decode("ascii"), [0, *ends.tolist()]
     return [{"size": [height, width], "counts": counts[begin:end]} for begin, end in pairwise(ends)]
 
 
 @torch.no_grad()
 def masks_to_rles_by_torch(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> list[dict]:
-    """The same as :func:`masks_to_rles` where Numba cannot compile: cells of similar size are sampled together."""
+    """What :func:`masks_to_rles` does where Numba is not to compile: cells of similar size are sampled together."""
     masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
     rles: list[dict | None] = [None] * len(masks)
     origin = (boxes[:, :2].floor() - 1).clamp(min=0).long()

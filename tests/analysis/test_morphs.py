@@ -1,6 +1,9 @@
 """Cells in a shape between their own and another one: size, place and brightness stay, the shape lies between."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ from cellseg_d2.data.synthesis.recipe import Plan, Recipe
 from cellseg_d2.errors import DatasetError, MissingDataError
 
 SHAPE = (200, 260)
+TOOL = str(Path(__file__).parents[2] / "tools" / "dataset.py")
 
 
 def ellipse(aspect, area=500.0, angle=0.0, middle=(100, 130)):
@@ -121,3 +125,10 @@ def test_no_network(phantoms, tmp_path):
     with pytest.raises(MissingDataError, match="vae"):
         build_bank(*phantoms, tmp_path / "a.bank", variants=Morphs(str(tmp_path)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_share_without_shapes(phantoms, tmp_path):
+    json_file, images = map(str, phantoms)
+    args = ["bank", "--json", json_file, "--images", images, "--output", str(tmp_path / "a.bank"), "--share", "0.3"]
+    done = subprocess.run([sys.executable, TOOL, *args], capture_output=True, text=True)
+    assert done.returncode == 2 and "--shapes" in done.stderr and not list(tmp_path.iterdir())

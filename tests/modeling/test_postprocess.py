@@ -67,6 +67,14 @@ def test_empty_and_full(value, area, paste):
     assert mask_util.area(rle) == area
 
 
+def test_without_a_compiler_torch_does_it(monkeypatch):
+    masks, boxes = random_cells(20, 40, 50, seed=0)
+    expected = masks_to_rles(masks, boxes, 40, 50)
+    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
+    monkeypatch.setattr("cellseg_d2.modeling.postprocess.paste_runs", None)
+    assert masks_to_rles(masks, boxes, 40, 50) == expected
+
+
 @both
 def test_no_cells(paste):
     assert paste(torch.zeros(0, 28, 28), torch.zeros(0, 4), 10, 10) == []
