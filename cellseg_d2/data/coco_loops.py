@@ -27,7 +27,7 @@ _ALLOWED = np.zeros(256, dtype=np.bool_)
 _ALLOWED[np.frombuffer(b' \t\r\n,:+-.0123456789Eaeflnrstu"[]{}', dtype=np.uint8)] = True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def scan_annotations(text: np.ndarray, i: int, closing: int, first: bool, rows: np.ndarray) -> tuple[int, int, int]:
     """Fill ``rows`` from place ``i``, before an entry; the next place, the number of rows, and what comes next."""
     count = 0

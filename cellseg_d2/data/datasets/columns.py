@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -149,8 +150,10 @@ def _indexed(path: Path) -> IndexedCoco | None:
         stamp, read_at = Stamp.of(stream.fileno()), time.time_ns()
         cached = index_file.read_index(path, stream)
         if cached is None:
-            value, is_ascii = index_file.checksum(stream)
-            found = _build(path, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            with ThreadPoolExecutor(1) as beside:  # neither of the two holds Python's lock for long
+                summed = beside.submit(index_file.checksum, stream)
+                found = _build(path, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            value, is_ascii = summed.result()
             if found is None or not (is_ascii or _is_text(stream)):
                 return None
             if Stamp.of(stream.fileno()) != stamp:
