@@ -38,6 +38,9 @@ REQUIRES = [
     "tifffile",
     "imagecodecs",  # LZW and other compressed TIFF
     "roifile",  # ImageJ's outlines
+    "zarr",  # images that stay on disk, and OME-Zarr
+    # cells over time
+    "laptrack",
     # prediction without a GPU: networks exported once, run faster
     "onnx",
     "onnxscript",
@@ -47,6 +50,7 @@ REQUIRES = [
     "msgspec",
     # tables, consoles and reports
     "pandas",
+    "pyarrow",  # Parquet
     "rich",
     "jinja2",
 ]
@@ -61,6 +65,13 @@ def read_version() -> str:
     return match.group(1)
 
 
+EXTRAS = {
+    "formats": ["bioio", "bioio-nd2", "bioio-czi", "bioio-lif"],  # ND2, CZI, LIF
+    "openvino": ["openvino"],
+    "ray": ["ray[data]"],
+    "test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval", "openvino", "py-ctcmetrics"],
+}
+
 setup(
     name="cellseg_d2",
     version=read_version(),
@@ -73,5 +84,5 @@ setup(
     },
     python_requires=">=3.11,<3.13",
     install_requires=REQUIRES,
-    extras_require={"test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval"]},
+    extras_require=EXTRAS,
 )

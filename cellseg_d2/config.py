@@ -6,10 +6,12 @@ files merge without an edit. The keys under ``INPUT``, ``DATASETS``, ``DATALOADE
 
 from detectron2.config import CfgNode as CN
 
-__all__ = ["SEMANTIC_STRETCH", "add_cellseg_config"]
+__all__ = ["LIVECELL_SIDE", "SEMANTIC_STRETCH", "add_cellseg_config"]
 
 # Percentiles of semantic models where INPUT.STRETCH_PERCENTILES is empty
 SEMANTIC_STRETCH = (1.0, 99.8)
+# Pixels, short side of LIVECell's images
+LIVECELL_SIDE = 520
 
 
 def add_cellseg_config(cfg: CN) -> None:
@@ -148,6 +150,8 @@ def _add_data_config(cfg: CN) -> None:
     """Data sets, reading and augmentation."""
     # Fills "{cell_type}" in the names of DATASETS.TRAIN and DATASETS.TEST: "livecell_{cell_type}_train"
     cfg.DATASETS.CELL_TYPE = ""
+    # Names of the classes, of the data that a model was trained on (set by training)
+    cfg.DATASETS.CLASSES = ()
     # Images of LIVECell or own data that are not on disk: leave them out and say how many, instead of stopping
     cfg.DATASETS.ALLOW_MISSING = False
     # Own data: COCO JSON and image folder, registered as custom_train and custom_val
@@ -171,6 +175,9 @@ def _add_data_config(cfg: CN) -> None:
     # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.
     # Images of more than 8 bits are always stretched, by (0.1, 99.9) where this is empty.
     cfg.INPUT.STRETCH_PERCENTILES = ()
+    # Short side, in pixels, of the images that INPUT.MIN_SIZE_TEST is meant for: prediction scales images of any size,
+    # and tiles of large ones, by MIN_SIZE_TEST / FRAME_SIDE. Training on own data sets it to its images' median
+    cfg.INPUT.FRAME_SIDE = LIVECELL_SIDE
     # CellDatasetMapper (8 bits, outlines) or SemanticMapper (float, class and weight maps; label maps for instances)
     cfg.INPUT.MAPPER = "CellDatasetMapper"
     # SemanticMapper: exponent of the stretched grey values (0 to 1); below 1 lifts dim cells

@@ -1,4 +1,4 @@
-"""Turn label images, masks, ImageJ outlines, LabelMe, VIA or YOLO files into COCO, or COCO into them.
+"""Turn label images, masks, ImageJ outlines, GeoJSON, LabelMe, VIA or YOLO files into COCO, or COCO into them.
 
     tools/dataset.py convert --from labels --input masks/ --images images/ --output coco/
     tools/dataset.py convert --to rois --json coco/annotations.json --images images/ --output rois/

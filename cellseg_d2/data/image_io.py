@@ -1,6 +1,6 @@
 """Read microscopy images as 8-bit with three channels, or as they are; say clearly which file is damaged and how."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +13,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "CorruptImageError",
     "check_percentiles",
+    "fit_stretch",
     "read_grey",
     "read_image",
     "read_raw",
@@ -133,14 +134,23 @@ def stretch_to_uint8(image: np.ndarray, percentiles: Sequence[float]) -> np.ndar
     Raises:
         ValueError: the percentiles are not ``0 <= low < high <= 100``.
     """
+    return fit_stretch(image, percentiles)(image)
+
+
+def fit_stretch(image: np.ndarray, percentiles: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+    """What :func:`stretch_to_uint8` does to an image, for any part of it."""
     check_percentiles(percentiles)
     low, high = np.percentile(image, percentiles)
     if low == high:
         low, high = float(image.min()), float(image.max())
-    if low == high:
-        return np.zeros(image.shape, dtype=np.uint8)
-    scaled = (image.astype(np.float64) - low) * (255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+    def stretch(part: np.ndarray) -> np.ndarray:
+        if low == high:
+            return np.zeros(part.shape, dtype=np.uint8)
+        scaled = (part.astype(np.float64) - low) * (255.0 / (high - low))
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+    return stretch
 
 
 def _decode_tiff(content: bytes) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Grey values of any camera to the numbers that a network takes: float32, about 0 to 1."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -55,17 +57,30 @@ class Normalization:
         Raises:
             ValueError: not numbers, no pixel at all, or values that are not finite.
         """
+        return self.fit(image)(image)
+
+    def fit(self, image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """What normalises an image, or any part of it, by the percentiles of ``image``; errors as in calling.
+
+        Args:
+            image: the whole image, or enough of its pixels.
+        """
         if image.dtype.kind not in "buif" or not image.size:
             raise ValueError(f"cannot normalise an image of type {image.dtype} and shape {image.shape}")
-        if image.dtype == bool:
-            image = image.view(np.uint8)
-        low, high = _percentiles(image, self.percentiles)
+        values = image.view(np.uint8) if image.dtype == bool else image
+        low, high = _percentiles(values, self.percentiles)
         if low == high:
-            low, high = float(image.min()), float(image.max())
+            low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
             raise ValueError("cannot normalise an image with values that are not finite")
+        return partial(self._apply, low=low, high=high)
+
+    def _apply(self, image: np.ndarray, low: float, high: float) -> np.ndarray:
+        """Values between two that become 0 and 1; zeros where the two are one."""
         if low == high:
             return np.zeros(image.shape, dtype=np.float32)
+        if image.dtype == bool:
+            image = image.view(np.uint8)
         if image.dtype in (np.uint8, np.uint16):  # a table of all values is exact, and far faster with a power
             return self._scaled(np.arange(np.iinfo(image.dtype).max + 1), low, high)[image]
         return self._scaled(image, low, high)

@@ -73,6 +73,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         cfg.MODEL.DEVICE = "cpu"
     datasets.resolve(cfg, training=not args.eval_only)
     datasets.follow_num_classes(cfg)
+    datasets.note_data(cfg)
     _check(cfg, args.eval_only)
     cfg.freeze()
     _begin(cfg, args)

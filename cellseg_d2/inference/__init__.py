@@ -1,5 +1,1 @@
-"""Models on images."""
-
-from .predictor import Predictor
-
-__all__ = ["Predictor"]
+"""Models on images: read, predict in tiles, measure, write. :class:`.segmenter.CellSegmenter` is the one call."""

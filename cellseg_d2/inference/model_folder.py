@@ -1,7 +1,7 @@
 """A trained model as a folder: its configuration, its weights, and a record of what is known about them."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,13 @@ def save_model(folder: str | Path, cfg: CfgNode, model: nn.Module, info: Mapping
     return folder
 
 
-def load_model(folder: str | Path, device: str = "cpu") -> tuple[CfgNode, nn.Module]:
+def load_model(
+    folder: str | Path, device: str = "cpu", options: Sequence[Any] = ()
+) -> tuple[CfgNode, nn.Module]:
     """The configuration (frozen) and the model (in evaluation mode, on ``device``) of a folder of :func:`save_model`.
+
+    Args:
+        options: ``KEY, VALUE, ...`` that are other than in the folder's configuration.
 
     Raises:
         ModelFolderError: no such folder, no model in it, weights that are not those that were saved, or no such device.
@@ -79,7 +84,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> tuple[CfgNode, nn.Mod
         )
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelFolderError(f"device {device}: torch sees no GPU here; use the device cpu")
-    cfg = load_config(str(folder / CONFIG), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", ""])
+    cfg = load_config(str(folder / CONFIG), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", *options])
     cfg.freeze()
     with config_errors(f"the model of {folder}"):
         model = build_model(cfg)

@@ -15,7 +15,7 @@ from ..modeling.semantic import CellSegmentor
 from .model_folder import NETWORKS, read_record
 from .onnx_export import INPUT, export_network
 
-__all__ = ["RUNTIMES", "EagerNetwork", "Network", "OnnxNetwork", "RuntimeKindError", "make_network"]
+__all__ = ["RUNTIMES", "EagerNetwork", "Network", "OnnxNetwork", "RuntimeKindError", "exported_network", "make_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def make_network(model: CellSegmentor, runtime: str = "auto", folder: Path | Non
         network = _cached(model, cache)
         if network:
             return network
-    return _exported(model, cache)
+    return exported_network(model, cache)
 
 
 def _cached(model: CellSegmentor, cache: Path) -> OnnxNetwork | None:
@@ -115,8 +115,12 @@ def _cached(model: CellSegmentor, cache: Path) -> OnnxNetwork | None:
     return None
 
 
-def _exported(model: CellSegmentor, cache: Path | None) -> OnnxNetwork:
-    """Export the network, and keep it in the file ``cache``."""
+def exported_network(model: CellSegmentor, cache: Path | None) -> OnnxNetwork:
+    """Export the network, compare it with the model, and keep it in the file ``cache``.
+
+    Raises:
+        RuntimeKindError: it cannot be exported, or does not give what the model gives.
+    """
     logger.info("Exporting the network for ONNX Runtime, which takes some seconds%s", ", once" if cache else "")
     try:
         content = export_network(model)

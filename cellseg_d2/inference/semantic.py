@@ -30,7 +30,7 @@ from ..modeling.semantic.ensemble import AverageSegmentor
 from .model_folder import load_model
 from .runtime import EagerNetwork, Network, RuntimeKindError, make_network
 
-__all__ = ["CellPrediction", "SemanticPredictor"]
+__all__ = ["CellPrediction", "SemanticPredictor", "scaling"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class SemanticPredictor:
         self.normalization = Normalization.from_config(cfg)
         self.channels = len(cfg.MODEL.PIXEL_MEAN)
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
+        self.scale = cfg.INPUT.MIN_SIZE_TEST / cfg.INPUT.FRAME_SIDE if cfg.INPUT.MIN_SIZE_TEST else 1.0
 
     @classmethod
     def from_folder(
@@ -168,7 +169,7 @@ class SemanticPredictor:
         clock.done("read")
         grey = self.normalization(raw)
         clock.done("normalise")
-        logits = self._logits(member.network, grey)
+        logits = self.logits(member.network, grey)
         clock.done("network")
         labels, probability = label_logits(logits, member.options)
         clock.done("label")
@@ -189,15 +190,19 @@ class SemanticPredictor:
         return found
 
     @torch.inference_mode()
-    def _logits(self, network: Network, grey: np.ndarray) -> Tensor:
-        """(K, H, W) logits, on the CPU, of (H, W) or (H, W, C) stretched grey values."""
+    def logits(self, network: Network, grey: np.ndarray, scale: float | None = None) -> Tensor:
+        """(K, H, W) logits, on the CPU, of (H, W) or (H, W, C) stretched grey values.
+
+        The network sees them enlarged by ``scale``; None: to the test size of the configuration.
+        """
         height, width = grey.shape[:2]
         if grey.ndim == 2:
             grey = np.repeat(grey[:, :, None], self.channels, axis=2) if self.channels > 1 else grey[:, :, None]
         moved = T.AugInput(grey)
-        self.augmentations(moved)
+        steps = self.augmentations if scale is None else T.AugmentationList(scaling(height, width, scale))
+        steps(moved)
         logits = network(np.ascontiguousarray(moved.image.transpose(2, 0, 1), dtype=np.float32))
-        if logits.shape[1:] != (height, width):  # INPUT.MIN_SIZE_TEST scales images
+        if logits.shape[1:] != (height, width):
             logits = sem_seg_postprocess(logits, logits.shape[1:], height, width)
         return logits.float().cpu()
 
@@ -211,6 +216,12 @@ class SemanticPredictor:
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise ValueError(f"{np.count_nonzero(~np.isfinite(image))} values of the image are not finite")
         return to_grey(image) if self.channels == 1 else image
+
+
+def scaling(height: int, width: int, scale: float) -> list[T.Transform]:
+    """What resizes images of this size by a factor, sides rounded as ``ResizeShortestEdge`` does; nothing for 1."""
+    sides = [max(1, int(side * scale + 0.5)) for side in (height, width)]
+    return [T.ResizeTransform(height, width, *sides)] if sides != [height, width] else []
 
 
 class Clock:

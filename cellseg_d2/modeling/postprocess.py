@@ -1,7 +1,7 @@
 """From 28 x 28 mask probabilities to COCO run-length masks, without an N x H x W stack on the way."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import numba
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..crops import encode_crop
 from .paste_loops import paste_runs, write_counts
+from .roi_heads.center_heads import CenterROIHeads
 
 __all__ = ["masks_to_rles", "masks_to_rles_by_torch", "postprocess_rle", "predict_rle"]
 
@@ -20,12 +21,16 @@ PIXELS_AT_ONCE = 1 << 22  # pixels sampled together
 
 
 @torch.no_grad()
-def predict_rle(model: nn.Module, batched_inputs: list[dict]) -> list[Instances]:
+def predict_rle(model: nn.Module, batched_inputs: list[dict], *, min_score: float = 0.0) -> list[Instances]:
     """Run a model in evaluation mode and return its detections with run-length masks.
+
+    The mask heads of CenterMask see only cells that can reach the output, a few at a time: memory does not grow with
+    the number of cells but for what is returned.
 
     Args:
         model: a ``GeneralizedRCNN``, or a model with a method ``predict_rle`` of its own (the semantic ones).
         batched_inputs: Detectron2's input dicts; ``height`` and ``width`` give the output size.
+        min_score: leave out detections whose ``scores`` are lower; the others are as without.
 
     Returns:
         One ``Instances`` an image, on the CPU, at output size, as Detectron2's postprocessing gives them (boxes
@@ -33,10 +38,29 @@ def predict_rle(model: nn.Module, batched_inputs: list[dict]) -> list[Instances]
         RLE dicts {"size": [h, w], "counts": str}. ``mask_scores`` is there if the model scores masks.
     """
     if hasattr(model, "predict_rle"):
-        return model.predict_rle(batched_inputs)
-    raw = model.inference(batched_inputs, do_postprocess=False)
+        return [_at_least(found, min_score) for found in model.predict_rle(batched_inputs)]
+    raw = [_at_least(found, min_score) for found in _detect(model, batched_inputs, min_score)]
     sizes = [(x.get("height", r.image_size[0]), x.get("width", r.image_size[1])) for x, r in zip(batched_inputs, raw)]
     return [postprocess_rle(r, height, width) for r, (height, width) in zip(raw, sizes)]
+
+
+def _detect(model: nn.Module, batched_inputs: list[dict], min_score: float) -> list[Instances]:
+    """Raw detections; of those below ``min_score`` some may be left out."""
+    if min_score <= 0 or not isinstance(model.roi_heads, CenterROIHeads):
+        return model.inference(batched_inputs, do_postprocess=False)
+    images = model.preprocess_image(batched_inputs)
+    features = model.backbone(images.tensor)
+    found, _ = model.proposal_generator(images, features, None)  # with the scores that the output has
+    return model.roi_heads.forward_with_given_boxes(features, [_at_least(f, min_score) for f in found])
+
+
+def _at_least(found: Instances, min_score: float) -> Instances:
+    """The detections of at least this score; all of them for 0."""
+    if min_score <= 0:
+        return found
+    keep = found.scores >= min_score
+    fields = {k: list(compress(v, keep)) if isinstance(v, list) else v[keep] for k, v in found.get_fields().items()}
+    return Instances(found.image_size, **fields)
 
 
 def postprocess_rle(raw: Instances, height: int, width: int) -> Instances:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .from_coco import pictures
+from .geojson import geojson_sources, write_geojson
 from .labelme import labelme_sources, write_labelme
 from .labels import label_sources, mask_sources, write_labels, write_masks
 from .records import Cell, Notes, Picture, Request, Source
@@ -46,6 +47,7 @@ FORMATS = {
     "labels": Format("label images", label_sources, write_labels, holds_classes=False),
     "masks": Format("binary masks", mask_sources, write_masks, holds_classes=False, holds_labels=False),
     "rois": Format("ImageJ ROI zips", roi_sources, write_rois),
+    "geojson": Format("GeoJSON of QuPath", geojson_sources, write_geojson),
     "labelme": Format("LabelMe JSON", labelme_sources, write_labelme),
     "vgg": Format("VIA JSON", vgg_sources, write_vgg),
     "yolo": Format("YOLO segmentation", yolo_sources, write_yolo, holds_labels=False, names=class_names),

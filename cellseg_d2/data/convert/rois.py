@@ -62,7 +62,7 @@ def _zip(picture: Picture, notes: Notes) -> bytes:
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, cell in zip(label_numbers(picture.cells, notes), picture.cells):
-            roi = _roi(rings(as_rle(cell.segmentation, picture.height, picture.width)), f"{number:04d}")
+            roi = imagej_roi(rings(as_rle(cell.segmentation, picture.height, picture.width)), f"{number:04d}")
             roi.props = f"class: {' '.join(cell.category.split())}\n"
             roi.props += "" if cell.label is None else f"label: {cell.label}\n"
             entry = zipfile.ZipInfo(f"{roi.name}.roi", (1980, 1, 1, 0, 0, 0))
@@ -71,7 +71,7 @@ def _zip(picture: Picture, notes: Notes) -> bytes:
     return content.getvalue()
 
 
-def _roi(pieces: list[list[np.ndarray]], name: str) -> roifile.ImagejRoi:
+def imagej_roi(pieces: list[list[np.ndarray]], name: str) -> roifile.ImagejRoi:
     """The ROI of a cell's outlines."""
     outlines = [ring for piece in pieces for ring in piece]
     if len(outlines) == 1:

@@ -2,7 +2,7 @@
 
 from ...errors import DatasetError, MissingDataError
 from . import livecell
-from .catalog import SEMANTIC_ONLY, check_cell_types, check_num_classes, follow_num_classes, load, resolve
+from .catalog import SEMANTIC_ONLY, check_cell_types, check_num_classes, follow_num_classes, load, note_data, resolve
 from .custom import register_coco
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "check_num_classes",
     "follow_num_classes",
     "load",
+    "note_data",
     "register_coco",
     "resolve",
 ]

@@ -4,17 +4,27 @@ import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...config import LIVECELL_SIDE
 from ...errors import DatasetError
 from ..names import few
 from . import livecell, mes
 from .custom import register_coco
 from .records import class_ids
 
-__all__ = ["SEMANTIC_ONLY", "check_cell_types", "check_num_classes", "follow_num_classes", "load", "resolve"]
+__all__ = [
+    "SEMANTIC_ONLY",
+    "check_cell_types",
+    "check_num_classes",
+    "follow_num_classes",
+    "load",
+    "note_data",
+    "resolve",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +93,26 @@ def follow_num_classes(cfg: CfgNode) -> None:
         cfg.MODEL.FCOS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES = counts.pop()
         logger.info("MODEL.FCOS.NUM_CLASSES and MODEL.ROI_HEADS.NUM_CLASSES are %d, as the data sets have classes",
                     cfg.MODEL.FCOS.NUM_CLASSES)  # fmt: skip
+
+
+def note_data(cfg: CfgNode) -> None:
+    """Keep in the configuration what prediction needs to know of the training data.
+
+    ``DATASETS.CLASSES`` gets the names of the classes; ``INPUT.FRAME_SIDE``, where images are scaled at test
+    (``INPUT.MIN_SIZE_TEST``) and it has its default, the median short side of up to a hundred training images.
+    """
+    if not cfg.DATASETS.TRAIN:
+        return
+    names = {tuple(MetadataCatalog.get(name).thing_classes) for name in cfg.DATASETS.TRAIN}
+    cfg.DATASETS.CLASSES = names.pop() if len(names) == 1 else ()
+    if cfg.INPUT.MIN_SIZE_TEST and cfg.INPUT.FRAME_SIDE == LIVECELL_SIDE:
+        records = [record for name in cfg.DATASETS.TRAIN for record in _some(load(name), 100)]
+        cfg.INPUT.FRAME_SIDE = int(median(min(record["height"], record["width"]) for record in records))
+
+
+def _some(records: Sequence[dict], count: int) -> Sequence[dict]:
+    """Up to ``count`` of them, evenly spread."""
+    return [records[place * len(records) // count] for place in range(count)] if len(records) > count else records
 
 
 def check_num_classes(cfg: CfgNode) -> None:

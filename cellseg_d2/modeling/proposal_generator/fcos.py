@@ -114,10 +114,10 @@ class FCOS(nn.Module):
         # Losses and box arithmetic stay in float32 under mixed precision.
         logits, distances, centerness = ([x.float() for x in outputs] for outputs in self.fcos_head(maps))
         if not self.training:
-            return self._select(images, logits, distances, centerness, self.test_limits), {}
+            return self.select(images.image_sizes, logits, distances, centerness, self.test_limits), {}
         losses = self._losses(logits, distances, centerness, gt_instances)
         with torch.no_grad():
-            found = self._select(images, logits, distances, centerness, self.train_limits)
+            found = self.select(images.image_sizes, logits, distances, centerness, self.train_limits)
         return [_as_proposals(instances) for instances in found], losses
 
     def _losses(self, logits, distances, centerness, gt_instances) -> dict[str, Tensor]:
@@ -144,10 +144,10 @@ class FCOS(nn.Module):
         )
 
     @torch.no_grad()
-    def _select(self, images, logits, distances, centerness, limits: SelectionLimits) -> list[Instances]:
-        """Candidates of all levels of each image -> NMS -> the best ``post_nms_topk``."""
+    def select(self, image_sizes, logits, distances, centerness, limits: SelectionLimits) -> list[Instances]:
+        """Candidates of all levels of each image, from the head's outputs in float32 -> NMS -> the best ones."""
         results = []
-        for i, size in enumerate(images.image_sizes):
+        for i, size in enumerate(image_sizes):
             levels = [
                 _level_candidates(cls[i], reg[i], ctr[i], stride, limits)
                 for cls, reg, ctr, stride in zip(logits, distances, centerness, self.strides)

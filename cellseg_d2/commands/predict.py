@@ -1,0 +1,169 @@
+"""Find the cells of images: what the command line of prediction takes, and how a run goes."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..data.download import Transfer
+from ..inference import engines
+from ..inference.collect import collect, parts_of, write_summary
+from ..inference.loading import ModelOptions
+from ..inference.model_folder import versions
+from ..inference.outputs import OutputOptions, folders, protect
+from ..inference.parts import Job, Part
+from ..inference.segmenter import ImageOptions
+from ..inference.sources import find_images, output_names
+from ..inference.worker import RunOptions, output_errors
+from ..model_zoo import available, find_model
+from .console import console
+from .track import films, track_film
+
+__all__ = ["run"]
+
+ROWS = 40  # of the closing table
+
+
+def run(args: Namespace) -> int:
+    """Predict; 0: all images, 1: some could not be used."""
+    if args.list_models:
+        for name, about in available().items():
+            console.print(f"{name}: {about}")
+        return 0
+    output, transfer = args.output, Transfer(console.print)
+    files = find_model(args.model, args.weights, transfer)
+    if files.licence:
+        console.print(f"{files.name}: {files.licence}")
+    paths = find_images(args.input, folders(output))
+    jobs = [Job(path, name) for path, name in zip(paths, output_names(paths))]
+    options = _options(args, files.sha256)
+    protect(jobs, output)
+    about = {"versions": versions(), "model": {"name": files.name, "sha256": files.sha256}}
+    about["options"] = dict(vars(args))
+    about["options"] = {key: str(v) if isinstance(v, Path) else v for key, v in about["options"].items()}
+    with output_errors(output):
+        if not (output / "run.json").is_file():
+            write_summary([], output, options.made_by, {}, about)
+    done, parts = _split_done(jobs, options) if args.resume else ([], [])
+    todo = [job for job in jobs if job not in set(done)]
+    if args.resume:
+        console.print(f"{len(done)} of {len(jobs)} images are done already", soft_wrap=True)
+    try:
+        _predict(todo, options, args, sum(part.cells for part in parts))
+        if args.track:
+            _track(jobs, options)
+    finally:  # also of what was done before Ctrl-C
+        with output_errors(output):
+            written = collect(jobs, options.outputs)
+            write_summary(jobs, output, options.made_by, written, about)
+    return _show(list(parts_of(jobs, output)), jobs, args)
+
+
+def _options(args: Namespace, model_sha256: str) -> RunOptions:
+    """The command line as records."""
+    names = ("runtime", "precision", "min_score", "max_cells", "threshold", "min_area", "split", "cell_type", "device")
+    given = {name: getattr(args, name) for name in names}
+    threads = args.threads or (1 if args.workers > 1 else None)
+    weights = None if args.weights is None else str(args.weights)
+    model = ModelOptions(str(args.model), weights, threads=threads, trust=args.trust_weights, **given)
+    names = ("tile", "overlap", "batch", "channel", "axes", "pixel_size", "interval", "adapt")
+    images = ImageOptions(**{name: getattr(args, name) for name in names})
+    save = tuple(dict.fromkeys(args.save.split(",")))
+    return RunOptions(model_sha256, model, images, OutputOptions(args.output, save, args.overlaps))
+
+
+def _split_done(jobs: list[Job], options: RunOptions) -> tuple[list[Job], list[Part]]:
+    """Files, and their parts, that this run would make again just as they are."""
+    parts = [
+        part
+        for part in parts_of(jobs, options.outputs.folder)
+        if not part.error and part.made_by == options.made_by and list(part.stamp) == part.job.stamp
+    ]
+    return [part.job for part in parts], parts
+
+
+def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) -> None:
+    """Run the engine with a progress bar; the first images tell how they were understood."""
+    if not jobs:
+        return
+    engine = getattr(engines, args.engine)
+    more = {"address": args.ray_address} if args.engine == "ray" else {}
+    columns = (
+        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("{task.fields[found]} cells"),
+        _Speed(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("predicting", total=len(jobs), found=found)
+        said: set[str] = set()
+        for part in engine(jobs, options, args.workers, **more):
+            found += part.cells
+            progress.update(task, advance=1, found=found)
+            kind = part.understood.partition(": ")[2]
+            if kind and kind not in said and len(said) < 5:
+                said.add(kind)
+                progress.console.print(f"read {part.understood}")
+
+
+def _track(jobs: list[Job], options: RunOptions) -> None:
+    """Link the cells of each film."""
+    found = list(films(jobs, options.outputs.folder))
+    for film in found:
+        tracks = track_film(film, options)
+        console.print(f"{film.name}: {tracks} tracks in {len(film.frames)} frames")
+    if not found:
+        console.print("--track: there is no stack with a time axis, and no folder with several images")
+
+
+class _Speed(TextColumn):
+    """Images a second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Any:
+        """The text of a task."""
+        self.text_format = "" if task.speed is None else f"{task.speed:.2f} images/s"
+        return super().render(task)
+
+
+def _show(parts: list[Part], jobs: list[Job], args: Namespace) -> int:
+    """What was found, and what could not be used."""
+    used, failed = [part for part in parts if not part.error], [part for part in parts if part.error]
+    total = sum(part.seconds.get("all", 0.0) for part in used)
+    table = Table(show_footer=True)
+    table.add_column("image", footer=f"{len(used)} images", overflow="fold")
+    table.add_column("frames", footer=str(sum(len(part.results) for part in used)), justify="right")
+    table.add_column("cells", footer=str(sum(part.cells for part in used)), justify="right")
+    table.add_column("seconds", footer=f"{total:.2f}", justify="right")
+    for part in used[:ROWS]:
+        cells = part.job.name, str(len(part.results)), str(part.cells), f"{part.seconds.get('all', 0.0):.2f}"
+        table.add_row(*cells)
+    if used:
+        console.print(table, soft_wrap=False)
+    if len(used) > ROWS:
+        console.print(f"{len(used) - ROWS} more are in {args.output / 'run.json'}")
+    for line in _remarks(used):
+        console.print(line)
+    console.print(f"wrote {args.output}")
+    for part in failed:
+        reason = part.error if str(part.job.path) in part.error else f"{part.job.path}: {part.error}"
+        print(f"predict.py: {reason}", file=sys.stderr)
+    if failed:
+        print(f"predict.py: {len(failed)} of {len(jobs)} images could not be used", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _remarks(parts: list[Part]) -> Iterator[str]:
+    """Notes of images, and images without a cell."""
+    notes = [note for part in parts for note in part.notes]
+    yield from notes[:ROWS]
+    if len(notes) > ROWS:
+        yield f"{len(notes) - ROWS} more notes are in run.json"
+    empty = [part.job.name for part in parts if not part.cells]
+    if empty:
+        named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        yield f"no cell was found in {len(empty)} images ({named}): a lower --min-score or --threshold, or --adapt?"

@@ -1,0 +1,161 @@
+"""Models behind one interface: grey values of equal-size regions in, COCO results out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Instances
+
+from ..data.image_io import DEFAULT_STRETCH, fit_stretch, to_grey
+from ..data.normalize import Normalization
+from ..evaluation.records import instances_to_results
+from ..modeling.semantic import label_logits, labels_to_instances
+from .semantic import SemanticPredictor, scaling
+
+__all__ = ["Detector", "Found", "InstanceDetector", "SemanticDetector"]
+
+Prepare = Callable[[np.ndarray], np.ndarray]
+# Detectron2's input dicts, and the score below which detections do not matter -> detections with run lengths
+Network = Callable[[list[dict], float], list[Instances]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cells of one region of H x W pixels.
+
+    Attributes:
+        cells: COCO results without ``image_id``, best first; masks have the region's size.
+        probability: (H, W) float32 of foreground, of models that predict it.
+        capped: as many cells as the model gives at most were found.
+    """
+
+    cells: list[dict[str, Any]]
+    probability: np.ndarray | None = None
+    capped: bool = False
+
+
+class Detector(Protocol):
+    """A model that finds cells.
+
+    Attributes:
+        classes: names of the categories.
+        scale: pixels of the network's input for one of the image.
+        cell_size: pixels of the image, diameter of the largest cells that are common.
+        whole: pixels of the largest image that is predicted in one piece.
+        side: pixels of the side of tiles for larger ones.
+        cap: cells that it gives for one region at most; None without a limit.
+    """
+
+    classes: tuple[str, ...]
+    scale: float
+    cell_size: float
+    whole: int
+    side: int
+    cap: int | None
+
+    def fit(self, sample: np.ndarray) -> Prepare:
+        """How grey values of an image, of which (H, W) or (H, W, 3) ``sample`` are enough, become input."""
+
+    def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
+        """The cells of prepared regions of one size, each scaled by ``scale``."""
+
+
+class InstanceDetector:
+    """CenterMask and other ``GeneralizedRCNN``; see :class:`Detector`.
+
+    Args:
+        cfg: the configuration of the model.
+        network: what runs it.
+        classes: names of the categories.
+        min_score: cells of a lower score are left out, before their masks are made.
+    """
+
+    def __init__(self, cfg: CfgNode, network: Network, classes: Sequence[str], min_score: float) -> None:
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"--min-score {min_score}: scores lie in 0..1")
+        self.network, self.classes, self.min_score = network, tuple(classes), min_score
+        self.scale = cfg.INPUT.MIN_SIZE_TEST / cfg.INPUT.FRAME_SIDE if cfg.INPUT.MIN_SIZE_TEST else 1.0
+        self.cell_size = cfg.MODEL.FCOS.SIZES_OF_INTEREST[1] / self.scale
+        self.whole, self.side = int(2_000_000 / self.scale**2), int(1024 / self.scale)
+        self.cap = cfg.MODEL.FCOS.POST_NMS_TOPK_TEST or None
+        self.stretch, self.is_bgr = tuple(cfg.INPUT.STRETCH_PERCENTILES), cfg.INPUT.FORMAT == "BGR"
+        self.normalization = Normalization.from_config(cfg) if cfg.INPUT.MAPPER == "SemanticMapper" else None
+
+    def fit(self, sample: np.ndarray) -> Prepare:
+        """As ``CellDatasetMapper`` reads files: 8 bits as they are, else stretched to 8 bits."""
+        if self.normalization is not None:
+            values = self.normalization.fit(sample)
+        elif sample.dtype != np.uint8 or self.stretch:
+            values = fit_stretch(sample, self.stretch or DEFAULT_STRETCH)
+        else:
+            values = np.asarray
+        return lambda region: _three_channels(values(region), self.is_bgr)
+
+    def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
+        """See :class:`Detector`."""
+        height, width = regions[0].shape[:2]
+        inputs = [
+            {"image": torch.from_numpy(_scaled(region, scale)), "height": height, "width": width} for region in regions
+        ]
+        with torch.inference_mode():
+            found = self.network(inputs, self.min_score)
+        return [
+            Found(
+                _without_image(instances_to_results(each, "", "")),
+                capped=self.cap is not None and len(each) >= self.cap,
+            )
+            for each in found
+        ]
+
+
+class SemanticDetector:
+    """GoogLeNet-FCN, U-Nets and their ensembles; see :class:`Detector`.
+
+    Args:
+        predictor: the model.
+        cell_type: of the images, for an ensemble.
+    """
+
+    classes, cap = ("cell",), None
+
+    def __init__(self, predictor: SemanticPredictor, cell_type: str | None = None) -> None:
+        self.member, self.predictor = predictor.member(cell_type), predictor
+        self.scale, self.cell_size = predictor.scale, 128 / predictor.scale
+        self.whole, self.side = int((1 << 22) / self.scale**2), int(1024 / self.scale)
+
+    def fit(self, sample: np.ndarray) -> Prepare:
+        """As ``SemanticMapper`` reads files."""
+        grey = to_grey if self.predictor.channels == 1 else np.asarray
+        values = self.predictor.normalization.fit(grey(sample))
+        return lambda region: values(grey(region))
+
+    def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
+        """See :class:`Detector`."""
+        return [self._one(region, scale) for region in regions]
+
+    def _one(self, region: np.ndarray, scale: float) -> Found:
+        logits = self.predictor.logits(self.member.network, region, scale)
+        labels, probability = label_logits(logits, self.member.options)
+        cells = instances_to_results(labels_to_instances(labels, probability), "", "")
+        return Found(_without_image(cells), probability)
+
+
+def _without_image(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in result.items() if key != "image_id"} for result in results]
+
+
+def _three_channels(image: np.ndarray, is_bgr: bool) -> np.ndarray:
+    """(H, W, 3) of (H, W), or of (H, W, 3) in RGB."""
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return image[:, :, ::-1] if is_bgr else image
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """(C, H', W') of (H, W, C), as Detectron2 resizes test images."""
+    for step in scaling(*image.shape[:2], scale):
+        image = step.apply_image(np.ascontiguousarray(image))
+    return np.ascontiguousarray(image.transpose(2, 0, 1))

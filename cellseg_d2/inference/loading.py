@@ -1,0 +1,140 @@
+"""From a model's name or files to a detector that is ready."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from torch import nn
+
+from ..data.datasets.catalog import SEMANTIC_ONLY
+from ..engine.errors import UserError, config_errors
+from ..engine.setup import load_config
+from ..model_zoo import ModelFiles, cache_folder, find_model
+from ..modeling.checkpoint import load_weights
+from ..modeling.postprocess import predict_rle
+from .detectors import Detector, InstanceDetector, Network, SemanticDetector
+from .instance_runtime import make_instance_network
+from .model_folder import load_model
+from .semantic import SemanticPredictor
+
+__all__ = ["ModelOptions", "load_detector"]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is chosen of a model when it is loaded; picklable, so that other processes can load the same.
+
+    Attributes:
+        model, weights: see :func:`cellseg_d2.model_zoo.find_model`.
+        device: "cpu", "cuda" or "cuda:N"; None: a GPU where there is one.
+        runtime: "torch", "onnx", "openvino", or "auto" (onnx for semantic models on a CPU, else torch).
+        precision: "float32" or "bfloat16" (instance models).
+        threads: of a CPU; None: as many as there are cores.
+        min_score: instance models: cells of a lower score are left out.
+        max_cells: instance models: cells a region at most; None: as configured.
+        threshold, min_area, split, cell_type: semantic models, see ``SemanticPredictor``; None: the model's own.
+        trust: read weight files that hold more than tensors, which runs code out of them.
+    """
+
+    model: str
+    weights: str | None = None
+    device: str | None = None
+    runtime: str = "auto"
+    precision: str = "float32"
+    threads: int | None = None
+    min_score: float = 0.5
+    max_cells: int | None = None
+    threshold: float | None = None
+    min_area: int | None = None
+    split: str | None = None
+    cell_type: str | None = None
+    trust: bool = False
+
+
+def load_detector(options: ModelOptions, files: ModelFiles | None = None) -> Detector:
+    """Load a model.
+
+    Args:
+        files: where :func:`find_model` found it; None: it is asked.
+
+    Raises:
+        UserError: no such model, unfit weights, an option that the model has not, no such device.
+    """
+    files = files or find_model(options.model, options.weights)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cfg, model = _load(files, device, options)
+    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY:
+        return _semantic(cfg, model, files.folder, options)
+    _refuse(options, ("threshold", "min_area", "split", "cell_type"), "a semantic model; this one finds instances")
+    return InstanceDetector(cfg, _network(cfg, model, files, options), _classes(cfg), options.min_score)
+
+
+def _network(cfg: CfgNode, model: nn.Module, files: ModelFiles, options: ModelOptions) -> Network:
+    """What runs a model that finds instances: on a GPU PyTorch as it is, on a CPU see :mod:`.instance_runtime`."""
+    if model.device.type == "cpu":
+        runtime = "torch" if options.runtime == "auto" else options.runtime
+        folder = None if runtime == "torch" else files.folder or cache_folder() / "exported" / files.sha256[:16]
+        return make_instance_network(model, cfg, runtime, folder, options.threads, options.precision)
+    if options.runtime not in ("auto", "torch"):
+        raise UserError(f"--runtime {options.runtime} is for CPUs: use --device cpu, or leave it out")
+
+    def network(batched_inputs: list[dict], min_score: float) -> list[Instances]:
+        with torch.autocast("cuda", torch.bfloat16, enabled=options.precision == "bfloat16"):
+            return predict_rle(model, batched_inputs, min_score=min_score)
+
+    return network
+
+
+def _load(files: ModelFiles, device: str, options: ModelOptions) -> tuple[CfgNode, nn.Module]:
+    changes = [] if options.max_cells is None else _cap(options.max_cells)
+    if files.folder:
+        return load_model(files.folder, device, changes)
+    cfg = load_config(str(files.config), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", *changes])
+    cfg.freeze()
+    with config_errors(f"the model of {files.config}"):
+        model = build_model(cfg)
+    load_weights(model, str(files.weights), complete=True, trust=options.trust)
+    return cfg, model.eval()
+
+
+def _cap(cells: int) -> list:
+    """Options for at most so many cells a region, of some more candidates on each level."""
+    if cells < 1:
+        raise UserError(f"--max-cells {cells}: give a number above 0")
+    return ["MODEL.FCOS.POST_NMS_TOPK_TEST", cells, "MODEL.FCOS.PRE_NMS_TOPK_TEST", max(1000, 2 * cells)]
+
+
+def _semantic(cfg: CfgNode, model: nn.Module, folder: Path | None, options: ModelOptions) -> SemanticDetector:
+    _refuse(options, ("max_cells",), "a model that finds instances; this one is semantic")
+    if options.precision != "float32":
+        raise UserError(f"--precision {options.precision} is for models that find instances; this one is semantic")
+    if options.runtime == "openvino":
+        raise UserError("--runtime openvino is for models that find instances; use onnx, torch or auto for this one")
+    names = ("threshold", "min_area", "split")
+    cells = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    runtime = "eager" if options.runtime == "torch" else options.runtime
+    predictor = SemanticPredictor(model, cfg, runtime=runtime, folder=folder, cells=cells)
+    if options.cell_type and set(predictor.members) == {None}:
+        raise UserError(f"--cell-type {options.cell_type}: {options.model} is one model for all types; leave it out")
+    return SemanticDetector(predictor, options.cell_type)
+
+
+def _refuse(options: ModelOptions, names: tuple[str, ...], needed: str) -> None:
+    given = [name for name in names if getattr(options, name) is not None]
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} is for {needed}")
+
+
+def _classes(cfg: CfgNode) -> tuple[str, ...]:
+    """Names of the classes: those of the training data, where the configuration has them."""
+    count = cfg.MODEL.FCOS.NUM_CLASSES
+    if len(cfg.DATASETS.CLASSES) == count:
+        return tuple(cfg.DATASETS.CLASSES)
+    return ("cell",) if count == 1 else tuple(f"class {number}" for number in range(1, count + 1))

@@ -1,0 +1,247 @@
+"""One call from an image, of any size, to its cells."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.errors import UserError
+from .adaptation import Adaptation, magnification
+from .axes import RGB
+from .detectors import Detector, Found
+from .grey import View, view_of
+from .loading import ModelOptions, load_detector
+from .merging import merge_tiles
+from .reader import open_image
+from .records import Frame
+from .result import SegmentedImage
+from .tiling import Tile, plan_tiles, stitch, tile_for
+
+__all__ = ["CellSegmenter", "ImageOptions"]
+
+STITCHED = 1 << 26  # pixels, of the largest image whose probability map is kept
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are taken; picklable.
+
+    Attributes:
+        tile: "auto" (large images in tiles), "off", or the side of tiles in pixels.
+        overlap: of tiles, in pixels; None: twice the size of cells.
+        batch: regions that go through the network together.
+        channel: place from 0 or name, of images of several channels.
+        axes: of image files, where they do not say them, see :func:`.reader.open_image`.
+        pixel_size: micrometres, where files do not say it, or in the place of what they say.
+        interval: seconds from frame to frame, likewise.
+        adapt: adapt grey values and magnification to LIVECell's microscope, see :class:`.adaptation.Adaptation`.
+    """
+
+    tile: str | int = "auto"
+    overlap: int | None = None
+    batch: int = 1
+    channel: str | int | None = None
+    axes: str | None = None
+    pixel_size: float | None = None
+    interval: float | None = None
+    adapt: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UserError for values out of range."""
+        if self.tile not in ("auto", "off") and not (str(self.tile).isdecimal() and int(self.tile) >= 64):
+            raise UserError(f"--tile {self.tile}: give auto, off, or a side of at least 64 pixels")
+        if self.batch < 1:
+            raise UserError(f"--batch {self.batch}: give a number above 0")
+        for name in ("pixel_size", "interval"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UserError(f"--{name.replace('_', '-')} {value}: give a number above 0")
+
+
+@dataclass
+class _Pending:
+    """A frame whose regions are on their way."""
+
+    frame: Frame
+    tiles: list[Tile]
+    scale: float
+    found: list[Found | None]
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "network": 0.0, "merge": 0.0})
+
+
+class CellSegmenter:
+    """Finds the cells of images.
+
+    Args:
+        detector: the model.
+        options: how images are taken.
+
+    Examples:
+        >>> segmenter = CellSegmenter.from_pretrained("output/mine", min_score=0.4)  # doctest: +SKIP
+        >>> result = segmenter("plate/well_A1.tif")                                  # doctest: +SKIP
+        >>> len(result.cells), result.labels().max(), result.table()["area"].mean()  # doctest: +SKIP
+    """
+
+    def __init__(self, detector: Detector, options: ImageOptions | None = None) -> None:
+        self.detector, self.options = detector, options or ImageOptions()
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, weights: str | Path | None = None, **options: Any
+    ) -> "CellSegmenter":
+        """Load a model.
+
+        Args:
+            name_or_path: a name of ``cellseg_d2.model_zoo``, a model folder, an output folder of training, or a
+                configuration with ``weights``.
+            options: of :class:`.loading.ModelOptions` and :class:`ImageOptions`.
+
+        Raises:
+            UserError, DatasetError: see :func:`.loading.load_detector`.
+            TypeError: an option that neither has.
+        """
+        of_images = {key: options.pop(key) for key in list(options) if key in ImageOptions.__dataclass_fields__}
+        model = ModelOptions(str(name_or_path), None if weights is None else str(weights), **options)
+        return cls(load_detector(model), ImageOptions(**of_images))
+
+    def __call__(self, image: Any) -> SegmentedImage | list[SegmentedImage]:
+        """Find the cells of an image, or of several.
+
+        Args:
+            image: (H, W), or (H, W, 3) RGB, or with ``channel`` (H, W, C) array of real numbers; a path (see
+                :func:`.reader.open_image`); or a list or tuple of these.
+
+        Returns:
+            The cells; a list for a list, and for a file of several frames.
+
+        Raises:
+            CorruptImageError: an image that cannot be used.
+            OSError: a file is not there or may not be read.
+        """
+        if isinstance(image, list | tuple):
+            frames = [frame for each in image for frame in self._frames(each)]
+            return list(self.segment(frames))
+        results = list(self.segment(self._frames(image)))
+        return results[0] if len(results) == 1 else results
+
+    def segment(self, frames: Iterable[Frame]) -> Iterator[SegmentedImage]:
+        """The cells of frames, in their order; regions of one size go through the network together, also of several
+        frames. Frames are taken one by one, as they are needed."""
+        waiting: deque[_Pending] = deque()
+        batch: list[tuple[_Pending, int, np.ndarray]] = []
+        for frame in frames:
+            began = time.perf_counter()
+            pending, regions = self._plan(frame)
+            waiting.append(pending)
+            for number, region in enumerate(regions):
+                pending.seconds["read"] += time.perf_counter() - began
+                if batch and (region.shape, pending.scale) != (batch[0][2].shape, batch[0][0].scale):
+                    self._detect(batch)
+                batch.append((pending, number, region))
+                if len(batch) == self.options.batch:
+                    self._detect(batch)
+                began = time.perf_counter()
+            while waiting and all(waiting[0].found):
+                yield self._finished(waiting.popleft())
+        if batch:
+            self._detect(batch)
+        while waiting:
+            yield self._finished(waiting.popleft())
+
+    def frames_of(self, path: str | Path, name: str = "") -> Iterator[Frame]:
+        """The frames of a file, with the options' pixel size and interval.
+
+        Raises:
+            CorruptImageError, OSError: see :func:`.reader.open_image`.
+        """
+        options = self.options
+        given = {key: getattr(options, key) for key in ("pixel_size", "interval") if getattr(options, key) is not None}
+        for frame in open_image(path, axes=options.axes).frames(name or Path(path).stem):
+            yield replace(frame, **given)
+
+    def _frames(self, image: Any) -> Iterator[Frame]:
+        """Of a path or an array."""
+        if isinstance(image, str | Path):
+            return self.frames_of(image)
+        return iter([_of_array(np.asarray(image), self.options)])
+
+    def _plan(self, frame: Frame) -> tuple[_Pending, Iterator[np.ndarray]]:
+        """The tiles of a frame, and their prepared grey values."""
+        view = view_of(frame, self.options.channel, grey=self.options.adapt)
+        scale, prepare = self.detector.scale, None
+        if self.options.adapt:
+            adapted = Adaptation().fit(view if not view.in_memory else view[:, :])
+            scale *= magnification(frame.pixel_size) if frame.pixel_size else 1.0
+            prepare = self.detector.fit(np.zeros((1, 1), dtype=np.uint8))
+        else:
+            adapted, prepare = None, self.detector.fit(view.sample())
+        tiles = self._tiles(view, scale / self.detector.scale)
+        regions = (_region(view, tile, adapted, prepare) for tile in tiles)
+        return _Pending(frame, tiles, scale, [None] * len(tiles)), regions
+
+    def _tiles(self, view: View, magnification: float) -> list[Tile]:
+        """Where the network looks; an image of up to half as much again as a tile has is taken in one piece."""
+        height, width = view.size
+        tile, detector = self.options.tile, self.detector
+        if tile == "off" or (tile == "auto" and height * width * magnification**2 <= detector.whole):
+            return plan_tiles(height, width, max(height, width), 0)
+        wanted = int(detector.side / magnification) if tile == "auto" else int(tile)
+        side, overlap = tile_for(detector.cell_size / magnification, wanted)
+        side, overlap = (side, overlap) if tile == "auto" else (wanted, min(overlap, wanted // 2))
+        overlap = overlap if self.options.overlap is None else self.options.overlap
+        if not 0 <= overlap < side:
+            raise UserError(f"--overlap {overlap}: it has to be smaller than the tiles of {side} pixels")
+        return plan_tiles(height, width, side, overlap)
+
+    def _detect(self, batch: list[tuple[_Pending, int, np.ndarray]]) -> None:
+        """Run the network on regions of one size, and empty the list."""
+        began = time.perf_counter()
+        results = self.detector([region for _, _, region in batch], batch[0][0].scale)
+        share = (time.perf_counter() - began) / len(batch)
+        for (pending, number, _), found in zip(batch, results, strict=True):
+            pending.found[number] = found
+            pending.seconds["network"] += share
+        batch.clear()
+
+    def _finished(self, pending: _Pending) -> SegmentedImage:
+        """The cells of a frame from those of its tiles."""
+        began, found = time.perf_counter(), pending.found
+        height, width = pending.frame.size
+        maps = [each.probability for each in found]
+        if len(pending.tiles) == 1:
+            cells, probability = found[0].cells, maps[0]
+        else:
+            cells = merge_tiles(pending.tiles, [each.cells for each in found], height, width)
+            keeps = maps[0] is not None and height * width <= STITCHED
+            probability = stitch(pending.tiles, maps) if keeps else None
+        pending.seconds["merge"] += time.perf_counter() - began
+        notes = _notes(pending, self.detector.cap)
+        return SegmentedImage(pending.frame, cells, self.detector.classes, probability, pending.seconds, notes)
+
+
+def _notes(pending: _Pending, cap: int | None) -> tuple[str, ...]:
+    capped = sum(found.capped for found in pending.found)
+    if not capped:
+        return ()
+    where = "it has" if len(pending.tiles) == 1 else f"{capped} of its {len(pending.tiles)} tiles have"
+    return (f"{where} {cap} cells, as many as the model gives at most: there may be more, raise it with --max-cells",)
+
+
+def _region(view: View, tile: Tile, adapted: Any, prepare: Any) -> np.ndarray:
+    region = view[tile.y0 : tile.y1, tile.x0 : tile.x1]
+    return prepare(region if adapted is None else adapted(region, (tile.y0, tile.x0)))
+
+
+def _of_array(image: np.ndarray, options: ImageOptions) -> Frame:
+    """A frame of an array."""
+    if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
+        raise ValueError(f"an image is a numeric array (H, W) or (H, W, C), not {image.shape} of {image.dtype}")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(image))} values of the image are not finite")
+    image = image.astype(np.uint8) * 255 if image.dtype == bool else image
+    channels = ("",) if image.ndim == 2 else RGB if image.shape[2] == 3 else ("",) * image.shape[2]
+    return Frame(Path(), "", image, {}, channels, options.pixel_size, options.interval)

@@ -1,0 +1,217 @@
+"""Bad images, full disks, limits, broken-off runs and killed processes, through the command line."""
+
+import errno
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
+from cellseg_d2.engine.setup import load_config
+from cellseg_d2.inference import worker as worker_module
+from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.worker import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "predict.py"
+UNET = ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA", 0, "MODEL.SEMANTIC.HOLE_AREA", 0]
+CENTERMASK = ["MODEL.DEVICE", "cpu", "MODEL.FCOS.PRIOR_PROB", 0.3, "INPUT.MIN_SIZE_TEST", 0]
+
+
+def save(folder, config, options):
+    """An untrained model."""
+    cfg = load_config(str(ROOT / "configs" / config), options)
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    if hasattr(model, "set_threshold"):
+        model.set_threshold(0.1)
+    return save_model(folder, cfg, model, {})
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Models, and images good and bad."""
+    folder = tmp_path_factory.mktemp("input")
+    save(folder / "model", "unet.yaml", UNET)
+    images = folder / "images"
+    images.mkdir()
+    good = [simulate(PhantomSpec(height=72, width=90, cells=(3, 5)), seed=seed).image for seed in range(4)]
+    tifffile.imwrite(images / "good.tif", good[0])
+    tifffile.imwrite(images / "film.tif", np.stack(good), imagej=True, metadata={"axes": "TYX"})
+    content = (images / "film.tif").read_bytes()
+    (images / "truncated.tif").write_bytes(content[: len(content) // 2])
+    (images / "empty.tif").write_bytes(b"")
+    (images / "text.png").write_text("no image")
+    Image.new("L", (1, 1)).save(images / "pixel.png")
+    tifffile.imwrite(images / "nan.tif", np.where(good[0] > 100, np.nan, good[0]).astype(np.float32))
+    tifffile.imwrite(images / "five.tif", np.zeros((2, 3, 2, 30, 40), np.uint8))
+    tifffile.imwrite(images / "channels.tif", np.zeros((2, 30, 40), np.uint8), imagej=True, metadata={"axes": "CYX"})
+    (images / "gone.tif").symlink_to(folder / "nowhere.tif")
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The tool in this process: arguments to exit code, and what it said."""
+    spec = importlib.util.spec_from_file_location("predict", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+        with pytest.raises(SystemExit) as stop:
+            tool.main()
+        return stop.value.code, capsys.readouterr().err
+
+    return run
+
+
+REASONS = {
+    "truncated.tif": "cut off",
+    "empty.tif": "empty",
+    "text.png": "text.png",
+    "nan.tif": "values are not finite",
+    "five.tif": "--axes",
+    "channels.tif": "--channel",
+    "gone.tif": "No such file",
+}
+
+
+def test_each_bad_image_has_its_reason_and_the_others_are_done(work, call, tmp_path):
+    status, said = call(work / "images", "--model", work / "model", "--output", tmp_path, "--save", "coco,labels,csv")
+    assert status == 1 and "Traceback" not in said
+    run = json.loads((tmp_path / "run.json").read_text())
+    failures = {Path(failure["file"]).name: failure["error"] for failure in run["failures"]}
+    failures = {"gone.tif" if name == "nowhere.tif" else name: error for name, error in failures.items()}
+    assert failures.keys() == REASONS.keys()
+    for name, words in REASONS.items():
+        assert words in failures[name], (name, failures[name])
+    assert {image["name"]: image["frames"] for image in run["images"]} == {"good": 1, "film": 4, "pixel": 1}
+    assert tifffile.imread(tmp_path / "labels" / "film.tif").shape == (4, 72, 90)
+    table, coco = pd.read_csv(tmp_path / "cells.csv"), json.loads((tmp_path / "cells.json").read_text())
+    assert len(table) == len(coco["annotations"]) > 0
+    assert {image["file_name"] for image in coco["images"]} >= {"good.tif", "film_t003.tif", "pixel.png"}
+
+
+def test_axes_and_channel_make_images_usable(work, call, tmp_path):
+    options = ["--model", work / "model", "--save", "labels"]
+    assert (
+        call(work / "images" / "five.tif", *options, "--axes", "TZCYX", "--channel", 1, "--output", tmp_path / "a")[0]
+        == 0
+    )
+    assert tifffile.imread(tmp_path / "a" / "labels" / "five.tif").shape == (2, 3, 30, 40)
+    assert call(work / "images" / "channels.tif", *options, "--channel", 1, "--output", tmp_path / "b")[0] == 0
+    status, said = call(work / "images" / "channels.tif", *options, "--channel", "GFP", "--output", tmp_path / "c")
+    assert status == 1 and "GFP" in said
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_from_there(work, call, tmp_path, monkeypatch):
+    options = [work / "images" / "good.tif", work / "images" / "film.tif", "--model", work / "model"]
+    options += ["--output", tmp_path, "--save", "labels,coco"]
+    write, done = worker_module.write_file_outputs, []
+
+    def full_at_the_second(results, name, outputs):
+        if done:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done.append(name)
+        write(results, name, outputs)
+
+    monkeypatch.setattr(worker_module, "write_file_outputs", full_at_the_second)
+    status, said = call(*options)
+    assert status == 2 and "the disk is full" in said and "--resume" in said and said.count("\n") == 1
+    assert [image["name"] for image in json.loads((tmp_path / "run.json").read_text())["images"]] == ["good"]
+    before = (tmp_path / "labels" / "good.tif").stat().st_mtime_ns
+    monkeypatch.setattr(worker_module, "write_file_outputs", write)
+    assert call(*options, "--resume")[0] == 0
+    assert (tmp_path / "labels" / "good.tif").stat().st_mtime_ns == before
+    coco = json.loads((tmp_path / "cells.json").read_text())
+    assert [image["file_name"] for image in coco["images"]][0] == "good.tif" and len(coco["images"]) == 5
+
+
+def test_resume_does_again_what_changed(work, call, tmp_path):
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, simulate(PhantomSpec(height=60, width=60, cells=(2, 3)), seed=1).image)
+    options = [image, "--model", work / "model", "--output", tmp_path / "out", "--save", "labels"]
+    labels = tmp_path / "out" / "labels" / "a.tif"
+
+    def written(*more):
+        before = labels.stat().st_mtime_ns if labels.exists() else 0
+        assert call(*options, *more)[0] == 0
+        return labels.stat().st_mtime_ns != before
+
+    assert written() and not written("--resume") and written("--resume", "--min-area", 3)
+    assert not written("--resume", "--min-area", 3)
+    tifffile.imwrite(image, simulate(PhantomSpec(height=60, width=60, cells=(2, 3)), seed=2).image)
+    assert written("--resume", "--min-area", 3)
+    (tmp_path / "out" / "parts" / "a.json").write_text('{"version"')
+    assert written("--resume", "--min-area", 3)
+
+
+def test_no_cell_and_more_cells_than_the_limit(work, call, tmp_path):
+    image = work / "images" / "good.tif"
+    assert call(image, "--model", work / "model", "--output", tmp_path / "a", "--threshold", "0.9999")[0] == 0
+    assert len(pd.read_csv(tmp_path / "a" / "cells.csv")) == 0
+    assert tifffile.imread(tmp_path / "a" / "labels" / "good.tif").max() == 0
+    save(tmp_path / "centermask", "centermask_v19_slim_dw.yaml", CENTERMASK)
+    options = ["--model", tmp_path / "centermask", "--min-score", "0", "--max-cells", 1, "--save", "coco,csv"]
+    assert call(image, *options, "--output", tmp_path / "b")[0] == 0
+    run = json.loads((tmp_path / "b" / "run.json").read_text())
+    (note,) = run["images"][0]["notes"]
+    assert "1 cells" in note and "--max-cells" in note and run["images"][0]["cells"] == 1
+    status, said = call(image, *options[:2], "--output", tmp_path / "c", "--threshold", "0.5")
+    assert status == 2 and "--threshold is for a semantic model" in said
+    status, said = call(image, "--model", work / "model", "--output", tmp_path / "c", "--max-cells", 7)
+    assert status == 2 and "--max-cells is for a model that finds instances" in said
+
+
+def test_ctrl_c_keeps_what_is_done(work, call, tmp_path, monkeypatch):
+    do, seen = Worker._do, []
+
+    def stopped_at_the_second(self, jobs):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(jobs)
+        return do(self, jobs)
+
+    monkeypatch.setattr(Worker, "_do", stopped_at_the_second)
+    options = [
+        work / "images" / "good.tif",
+        work / "images" / "pixel.png",
+        "--model",
+        work / "model",
+        "--output",
+        tmp_path,
+    ]
+    status, said = call(*options)
+    assert status == 130 and "--resume" in said
+    assert [image["name"] for image in json.loads((tmp_path / "run.json").read_text())["images"]] == ["good"]
+    monkeypatch.setattr(Worker, "_do", do)
+    assert call(*options, "--resume")[0] == 0
+    assert len(json.loads((tmp_path / "run.json").read_text())["images"]) == 2
+
+
+def test_a_film_is_followed(work, call, tmp_path):
+    film = work / "images" / "film.tif"
+    frame = tifffile.imread(film)[0]
+    moving = np.stack([np.roll(frame, 2 * k, axis=1) for k in range(4)])
+    tifffile.imwrite(tmp_path / "film.tif", moving, imagej=True, metadata={"axes": "TYX", "finterval": 600.0})
+    options = ["--model", work / "model", "--save", "coco,labels,rois,geojson,csv,overlay", "--track"]
+    assert call(tmp_path / "film.tif", *options, "--output", tmp_path / "out")[0] == 0
+    table = pd.read_csv(tmp_path / "out" / "cells.csv")
+    labels = tifffile.imread(tmp_path / "out" / "labels" / "film.tif")
+    for t in range(4):
+        assert set(np.unique(labels[t])) - {0} <= set(table.loc[table["t"] == t, "track_id"])
+    tracks = pd.read_csv(tmp_path / "out" / "tracks" / "film" / "tracks.csv")
+    assert len(tracks) == len(table) and set(tracks["track_id"]) == set(table["track_id"])
+    coco = json.loads((tmp_path / "out" / "cells.json").read_text())
+    assert sorted(a["track_id"] for a in coco["annotations"]) == sorted(table["track_id"])
