@@ -6,11 +6,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 from detectron2.modeling import build_model
 
 import cellseg_d2
 from cellseg_d2.data import datasets
+from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,3 +54,19 @@ def test_configuration_builds(name):
         assert model.proposal_generator.strides == cfg.MODEL.FCOS.FPN_STRIDES
     documents = (ROOT / "README.md").read_text() + (ROOT / "docs" / "semantic.md").read_text()
     assert f"`{name}`" in documents or name in ("demo.yaml", "mes_demo.yaml")
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
+    """The five lines, with an untrained model and a simulated image in the places that they name."""
+    cfg = load_config(str(ROOT / "configs" / "demo.yaml"), ["MODEL.FCOS.PRIOR_PROB", 0.6])
+    torch.manual_seed(0)
+    (tmp_path / "output" / "demo").mkdir(parents=True)
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "output" / "demo" / "model_best.pth")
+    (tmp_path / "output" / "demo" / "config.yaml").write_text(cfg.dump())
+    image = simulate(PhantomSpec(height=96, width=128, cells=(4, 8)), seed=0).image
+    assert cv2.imwrite(str(tmp_path / "image.tif"), image)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ cells area +\S+", said) and (tmp_path / "cells.zip").stat().st_size > 0

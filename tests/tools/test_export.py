@@ -76,7 +76,8 @@ def test_a_centermask(call, tmp_path, monkeypatch):
     assert set(read_networks(output, model)) == {"trunk", "heads"}
 
 
-def test_a_semantic_model_folder(call, tmp_path):
+def test_a_semantic_model_folder(call, tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "exported_network", lambda model, path: path.write_bytes(b"network"))
     cfg = load_config(str(ROOT / "configs" / "unet.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4])
     torch.manual_seed(0)
     save_model(tmp_path / "model", cfg, build_model(cfg), {})
