@@ -4,7 +4,7 @@
 The cells of the whole image are the reference. Tiles are right where their cells are matched to it at a mask IoU of
 0.9, and leave no seams where as many are unmatched within one cell of a seam (an edge of a tile or the middle of an
 overlap) as elsewhere. Rows: tiles by themselves; merged by non-maximum suppression of boxes instead, for contrast; and
-tiles with the layers' global statistics shared, which takes two passes over the tiles more, without masks.
+as CellSegmenter takes them, with the statistics of the whole image for layers that look at all of their input.
 """
 
 import argparse
@@ -26,22 +26,21 @@ from cellseg_d2.evaluation.matching import TRUE, match
 from cellseg_d2.evaluation.objects import Objects
 from cellseg_d2.evaluation.overlaps import overlap
 from cellseg_d2.evaluation.runs import decode_counts
-from cellseg_d2.inference import Predictor
+from cellseg_d2.inference.detectors import InstanceDetector
+from cellseg_d2.inference.loading import ModelOptions, load_detector
 from cellseg_d2.inference.merging import merge_tiles
-from cellseg_d2.inference.tile_statistics import SharedStatistics
+from cellseg_d2.inference.segmenter import CellSegmenter, ImageOptions
 from cellseg_d2.inference.tiling import Tile, plan_tiles, tile_for
 
-NO_CAP = 10**7
+NO_CAP = 10**6
 IOU, NMS = 0.9, 0.6
 SPEC = PhantomSpec(height=512, width=512, cells=(60, 90))
 Cells = list[dict[str, Any]]
 
 
-def load(config_file: str, weights: str, least: float) -> Predictor:
-    """A model that neither resizes images nor limits how many cells there are, of those of a score of ``least``."""
-    caps = [f"MODEL.FCOS.{when}_NMS_TOPK_TEST" for when in ("PRE", "POST")] + ["TEST.DETECTIONS_PER_IMAGE"]
-    sizes = ["MODEL.FCOS.INFERENCE_TH_TEST", least**2, "INPUT.MIN_SIZE_TEST", 0, "INPUT.MAX_SIZE_TEST", 0]
-    return Predictor.from_files(config_file, weights, *sizes, *(part for cap in caps for part in (cap, NO_CAP)))
+def load(model: str, weights: str | None, least: float) -> InstanceDetector:
+    """A model on the CPU, without a limit of cells."""
+    return load_detector(ModelOptions(model, weights, device="cpu", min_score=least, max_cells=NO_CAP, threads=1))
 
 
 def mosaic(images: Sequence[np.ndarray], size: int, seed: int = 0) -> np.ndarray:
@@ -58,14 +57,14 @@ def mosaic(images: Sequence[np.ndarray], size: int, seed: int = 0) -> np.ndarray
     return np.ascontiguousarray(whole[:size, :size])
 
 
-def sources(folder: Path | None, stretch: Any) -> list[np.ndarray]:
-    """The images of a folder, stretched as the model wants them, or simulated ones."""
+def sources(folder: Path | None) -> list[np.ndarray]:
+    """The images of a folder as 8 bits, or simulated ones."""
     if folder is None:
         return [np.repeat(simulate(SPEC, seed=seed).image[:, :, None], 3, axis=2) for seed in range(16)]
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise SystemExit(f"error: {folder} has no image")
-    return [read_image(path, stretch) for path in files]
+    return [read_image(path) for path in files]
 
 
 def measured(function: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -127,44 +126,30 @@ def rate(events: np.ndarray) -> str:
     return f"{100 * share:.2f} +- {100 * np.sqrt(share * (1 - share) / len(events)):.2f} of {len(events)}"
 
 
-def share(predictor: Predictor, image: np.ndarray, tiles: Sequence[Tile]) -> SharedStatistics:
-    """The statistics of all tiles' layers before boxes are pooled."""
-    model, shared = predictor.model, SharedStatistics(predictor.model)
-
-    def forward(tile: Tile) -> None:
-        pixels = image[tile.slices] if predictor.image_format == "BGR" else image[tile.slices][:, :, ::-1]
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        images = model.preprocess_image([{"image": tensor}])
-        model.proposal_generator(images, model.backbone(images.tensor), None)
-
-    shared.measure(tiles, forward)
-    return shared
-
-
 def run(options: argparse.Namespace) -> Table:
     """Measure; tiles first, since the most memory so far can only grow."""
     size, least = options.size, options.min_score
-    predictor = load(options.config_file, options.weights, least)
-    image = mosaic(sources(options.images, predictor.stretch), size)
-    predictor.stretch = None  # it is a matter of the whole image, and done
-    tile, lap = tile_for(options.cell_size)
-    tiles = plan_tiles(size, size, options.tile or tile, options.overlap or lap)
-    predictor(np.ascontiguousarray(image[:256, :256]))  # compiles
+    detector = load(options.model, options.weights, least)
+    image = mosaic(sources(options.images), size)
+    tile, lap = tile_for(detector.cell_size)
+    tile, lap = options.tile or tile, options.overlap or lap
+    tiles, prepare = plan_tiles(size, size, tile, lap), detector.fit(image)
+    detector([prepare(image[:256, :256])], detector.scale)  # compiles
 
     def by_tile() -> list[Cells]:
-        return [predictor(image[tile.slices], least) for tile in tiles]
+        return [detector([prepare(image[tile.slices])], detector.scale)[0].cells for tile in tiles]
+
+    def segmented(*how: Any) -> Cells:
+        return CellSegmenter(detector, ImageOptions(*how))(image).cells
 
     found, seconds, memory = measured(by_tile)
     merged, merging, _ = measured(lambda: merge_tiles(tiles, found, size, size))
-    rows = {"tiles": (merged, f"{seconds:.0f} + {merging:.1f}", f"{memory:.1f}")}
-    rows["tiles, boxes' NMS"] = (by_boxes(tiles, found, size),)
-    shared, before, _ = measured(lambda: share(predictor, image, tiles))
-    with shared.applied():
-        found, seconds, memory = measured(by_tile)
-    merged, merging, _ = measured(lambda: merge_tiles(tiles, found, size, size))
-    rows["tiles, shared"] = merged, f"{before:.0f} + {seconds:.0f} + {merging:.1f}", f"{memory:.1f}"
-    whole, seconds, memory = measured(lambda: predictor(image, least))
-    title = f"{size} x {size} pixels, {len(tiles)} tiles of {tiles[0].size[0]} that overlap by {options.overlap or lap}"
+    rows = {"tiles, own statistics": (merged, f"{seconds:.0f} + {merging:.1f}", f"{memory:.1f}")}
+    rows["and NMS of boxes"] = (by_boxes(tiles, found, size),)
+    cells, seconds, memory = measured(lambda: segmented(tile, lap))
+    rows["CellSegmenter, tiles"] = cells, f"{seconds:.0f}", f"{memory:.1f}"
+    whole, seconds, memory = measured(lambda: segmented("off"))
+    title = f"{size} x {size} pixels, {len(tiles)} tiles of {tile} that overlap by {lap}"
     table = new_table(f"{title}; score >= {least}, mask IoU >= {IOU}")
     table.add_row("whole", str(len(whole)), *[""] * 5, f"{seconds:.0f}", f"{memory:.1f}")
     for name, (cells, *cost) in rows.items():
@@ -185,13 +170,12 @@ def new_table(title: str) -> Table:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="of an instance model")
-    parser.add_argument("--weights", required=True, help="trained ones")
+    parser.add_argument("--model", required=True, help="an instance model, as tools/predict.py takes it")
+    parser.add_argument("--weights", help="for a .yaml")
     parser.add_argument("--images", type=Path, help="folder of images for the mosaic (default: simulated ones)")
     parser.add_argument("--size", type=int, default=4096, help="of the mosaic, pixels")
-    parser.add_argument("--cell-size", type=float, default=100, help="diameter of large cells, pixels; chooses tiles")
-    parser.add_argument("--tile", type=int, help="instead: side of the tiles")
-    parser.add_argument("--overlap", type=int, help="instead: of the tiles")
+    parser.add_argument("--tile", type=int, help="side of the tiles; default: as for predict.py")
+    parser.add_argument("--overlap", type=int, help="of the tiles; default: twice the size of cells")
     parser.add_argument("--min-score", type=float, default=0.5, help="cells that count")
     Console(width=160).print(run(parser.parse_args()))
 

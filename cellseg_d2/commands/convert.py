@@ -37,18 +37,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     images = "image folder; with --from also one image"
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help=images)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--class", dest="category", metavar="NAME", help="of formats without class names: cell")
+    classes = "of cells without one: that of the others, or cell; several: all, in the order of a model's"
+    parser.add_argument("--class", dest="classes", nargs="+", default=[], metavar="NAME", help=classes)
     parser.add_argument("--skip-unannotated", action="store_true", help="leave images without annotations out")
 
 
 def run(args: Namespace) -> int:
     """Convert; 1 where something was lost or left out."""
-    unused = {"input": args.target, "json": args.source, "category": args.target, "skip_unannotated": args.target}
+    unused = {"input": args.target, "json": args.source, "classes": args.target, "skip_unannotated": args.target}
     wrong = [name for name, is_wrong in unused.items() if is_wrong and getattr(args, name)]
     if wrong:
-        flag = {"category": "--class", "skip_unannotated": "--skip-unannotated"}.get(wrong[0], f"--{wrong[0]}")
+        flag = {"classes": "--class", "skip_unannotated": "--skip-unannotated"}.get(wrong[0], f"--{wrong[0]}")
         raise DatasetError(f"{flag} has no meaning together with {'--to' if args.target else '--from'}")
-    if args.source == "labelme" and args.category:
+    if args.source == "labelme" and len(args.classes) == 1:
         raise DatasetError("--class has no meaning together with labelme, whose files name the class of each cell")
     missing = "input" if args.source else "json"
     if getattr(args, missing) is None:
@@ -74,10 +75,12 @@ def _from(args: Namespace, notes: Notes) -> str:
         raise MissingDataError(f"{args.input}: there is no such file or folder")
     spec = FORMATS[args.source]
     # One spelling of a folder, so that masks beside images are told from a folder of their own
-    request = Request(args.input.resolve(), args.images.resolve(), args.category or "cell", args.skip_unannotated)
+    category = args.classes[0] if len(args.classes) == 1 else ""
+    request = Request(args.input.resolve(), args.images.resolve(), category, args.skip_unannotated)
     sources = spec.sources(request, notes)
     root = image_root(sources, request.image_folder, args.output)
-    coco = to_coco(progress(sources, "converting"), request.image_folder, root, spec.names(request), notes)
+    classes = args.classes if len(args.classes) > 1 else spec.names(request)
+    coco = to_coco(progress(sources, "converting"), request.image_folder, root, classes, notes)
     write_json(target, coco)
     pages = sum(source.page is not None for source in sources)
     told = f"; {pages} pages of stacks were written as single images" if pages else ""

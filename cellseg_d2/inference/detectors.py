@@ -1,6 +1,7 @@
 """Models behind one interface: grey values of equal-size regions in, COCO results out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,14 +9,17 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
+from torch import nn
 
 from ..data.image_io import DEFAULT_STRETCH, fit_stretch, to_grey
 from ..data.normalize import Normalization
 from ..evaluation.records import instances_to_results
 from ..modeling.semantic import label_logits, labels_to_instances
 from .semantic import SemanticPredictor, scaling
+from .tile_statistics import SharedStatistics
+from .tiling import Tile
 
-__all__ = ["Detector", "Found", "InstanceDetector", "SemanticDetector"]
+__all__ = ["Detector", "Found", "InstanceDetector", "Network", "Prepare", "SemanticDetector", "Trunk"]
 
 Prepare = Callable[[np.ndarray], np.ndarray]
 # Detectron2's input dicts, and the score below which detections do not matter -> detections with run lengths
@@ -59,8 +63,28 @@ class Detector(Protocol):
     def fit(self, sample: np.ndarray) -> Prepare:
         """How grey values of an image, of which (H, W) or (H, W, 3) ``sample`` are enough, become input."""
 
+    def shared(self, tiles: Sequence[Tile], read: Callable[[Tile], np.ndarray], scale: float) -> AbstractContextManager:
+        """While it lasts, layers that look at all of their input get the statistics of all tiles of an image.
+
+        Args:
+            read: the prepared region of a tile.
+        """
+
     def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
         """The cells of prepared regions of one size, each scaled by ``scale``."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The part of a model that sees whole regions, where its layers can be reached.
+
+    Attributes:
+        layers: the modules.
+        run: runs them on Detectron2's input dicts.
+    """
+
+    layers: nn.Module
+    run: Callable[[list[dict]], object]
 
 
 class InstanceDetector:
@@ -69,14 +93,17 @@ class InstanceDetector:
     Args:
         cfg: the configuration of the model.
         network: what runs it.
+        trunk: see :class:`Trunk`; None: tiles keep their own statistics.
         classes: names of the categories.
         min_score: cells of a lower score are left out, before their masks are made.
     """
 
-    def __init__(self, cfg: CfgNode, network: Network, classes: Sequence[str], min_score: float) -> None:
+    def __init__(
+        self, cfg: CfgNode, network: Network, trunk: Trunk | None, classes: Sequence[str], min_score: float
+    ) -> None:
         if not 0 <= min_score <= 1:
             raise ValueError(f"--min-score {min_score}: scores lie in 0..1")
-        self.network, self.classes, self.min_score = network, tuple(classes), min_score
+        self.network, self.trunk, self.classes, self.min_score = network, trunk, tuple(classes), min_score
         self.scale = cfg.INPUT.MIN_SIZE_TEST / cfg.INPUT.FRAME_SIDE if cfg.INPUT.MIN_SIZE_TEST else 1.0
         self.cell_size = cfg.MODEL.FCOS.SIZES_OF_INTEREST[1] / self.scale
         self.whole, self.side = int(2_000_000 / self.scale**2), int(1024 / self.scale)
@@ -94,14 +121,22 @@ class InstanceDetector:
             values = np.asarray
         return lambda region: _three_channels(values(region), self.is_bgr)
 
+    @contextmanager
+    def shared(self, tiles: Sequence[Tile], read: Callable[[Tile], np.ndarray], scale: float) -> Iterator[None]:
+        """See :class:`Detector`; it takes two passes over the tiles."""
+        if self.trunk is None:
+            yield
+            return
+        statistics, run = SharedStatistics(self.trunk.layers), self.trunk.run
+        with torch.inference_mode():
+            statistics.measure(tiles, lambda tile: run(_inputs([read(tile)], scale)))
+        with statistics.applied():
+            yield
+
     def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
         """See :class:`Detector`."""
-        height, width = regions[0].shape[:2]
-        inputs = [
-            {"image": torch.from_numpy(_scaled(region, scale)), "height": height, "width": width} for region in regions
-        ]
         with torch.inference_mode():
-            found = self.network(inputs, self.min_score)
+            found = self.network(_inputs(regions, scale), self.min_score)
         return [
             Found(
                 _without_image(instances_to_results(each, "", "")),
@@ -132,6 +167,10 @@ class SemanticDetector:
         values = self.predictor.normalization.fit(grey(sample))
         return lambda region: values(grey(region))
 
+    def shared(self, tiles: Sequence[Tile], read: Callable[[Tile], np.ndarray], scale: float) -> AbstractContextManager:
+        """See :class:`Detector`; these networks have no layer that looks at all of its input."""
+        return nullcontext()
+
     def __call__(self, regions: Sequence[np.ndarray], scale: float) -> list[Found]:
         """See :class:`Detector`."""
         return [self._one(region, scale) for region in regions]
@@ -141,6 +180,12 @@ class SemanticDetector:
         labels, probability = label_logits(logits, self.member.options)
         cells = instances_to_results(labels_to_instances(labels, probability), "", "")
         return Found(_without_image(cells), probability)
+
+
+def _inputs(regions: Sequence[np.ndarray], scale: float) -> list[dict[str, Any]]:
+    """Detectron2's input dicts; the output has the regions' size."""
+    sizes = [dict(zip(("height", "width"), region.shape[:2])) for region in regions]
+    return [{"image": torch.from_numpy(_scaled(region, scale)), **size} for region, size in zip(regions, sizes)]
 
 
 def _without_image(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

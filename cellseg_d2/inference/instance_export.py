@@ -22,6 +22,7 @@ __all__ = [
     "ExportError",
     "export_instances",
     "export_module",
+    "is_centermask",
     "read_networks",
     "weights_hash",
     "write_record",
@@ -55,9 +56,7 @@ def export_instances(model: nn.Module, cfg: CfgNode, folder: str | Path) -> Path
     Raises:
         ExportError: it is another model, or PyTorch's exporter does not know one of its layers.
     """
-    if not (
-        isinstance(getattr(model, "proposal_generator", None), FCOS) and isinstance(model.roi_heads, CenterROIHeads)
-    ):
+    if not is_centermask(model):
         raise ExportError(f"{type(model).__name__}: only models with FCOS and CenterROIHeads are exported")
     folder = Path(folder)
     (folder / NETWORK_RECORD).unlink(missing_ok=True)
@@ -67,6 +66,12 @@ def export_instances(model: nn.Module, cfg: CfgNode, folder: str | Path) -> Path
     ]
     write_record(folder, model, cfg, paths)
     return folder
+
+
+def is_centermask(model: nn.Module) -> bool:
+    """Whether a model has the parts that are prepared here."""
+    generator, roi_heads = getattr(model, "proposal_generator", None), getattr(model, "roi_heads", None)
+    return isinstance(generator, FCOS) and isinstance(roi_heads, CenterROIHeads)
 
 
 def write_record(folder: Path, model: nn.Module, cfg: CfgNode, paths: list[Path]) -> None:

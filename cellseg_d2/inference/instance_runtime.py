@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from ..modeling.roi_heads.sag_mask import select_class
-from .instance_export import NETWORK_RECORD, export_instances, read_networks
+from .instance_export import NETWORK_RECORD, export_instances, is_centermask, read_networks
 from .instance_network import InstanceNetwork, Run, fast
 from .runtime import RuntimeKindError
 
@@ -56,10 +56,13 @@ def make_instance_network(
     _check(model, runtime, dtype)
     threads = threads or default_threads()
     torch.set_num_threads(threads)
-    if runtime == "torch":
-        network = fast(model, PRECISIONS[dtype])
-    else:
-        network = _exported(model, cfg, runtime, folder, threads, dtype)
+    try:
+        if runtime == "torch":
+            network = fast(model, PRECISIONS[dtype])
+        else:
+            network = _exported(model, cfg, runtime, folder, threads, dtype)
+    except TypeError as error:  # of Heads: a kind of mask head
+        raise RuntimeKindError(f"--runtime {runtime}: {error}") from error
     _require_agreement(network, TOLERANCE[dtype], runtime)
     return network
 
@@ -123,6 +126,9 @@ class OpenVinoRun:
         self.request, self.inputs = network.create_infer_request(), len(network.inputs)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if not len(inputs[0]):  # OpenVINO would leave the outputs of the last call
+            one = self(*(torch.zeros(1, *value.shape[1:], dtype=value.dtype) for value in inputs))
+            return tuple(output[:0] for output in one)
         arrays = {k: value.contiguous().numpy() for k, value in enumerate(inputs[: self.inputs])}
         outputs = self.request.infer(arrays, share_inputs=True)
         # The next call writes to the same memory
@@ -133,11 +139,13 @@ def _check(model: nn.Module, runtime: str, dtype: str) -> None:
     if runtime not in INSTANCE_RUNTIMES:
         raise RuntimeKindError(f"--runtime {runtime}: this is none of {', '.join(INSTANCE_RUNTIMES)}")
     if dtype not in PRECISIONS:
-        raise RuntimeKindError(f"--dtype {dtype}: this is none of {', '.join(PRECISIONS)}")
+        raise RuntimeKindError(f"--precision {dtype}: this is none of {', '.join(PRECISIONS)}")
     if runtime == "onnx" and dtype != "float32":
         raise RuntimeKindError(f"--runtime onnx computes in float32, not {dtype}: take torch or openvino")
     if runtime == "openvino":
         require_openvino()
+    if not is_centermask(model):
+        raise RuntimeKindError(f"--runtime {runtime}: {type(model).__name__} is no model with FCOS and CenterROIHeads")
     if model.device.type != "cpu":
         raise RuntimeKindError(f"--runtime {runtime} runs on a CPU, the model is on {model.device}")
     if dtype == "bfloat16" and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):

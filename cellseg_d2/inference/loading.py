@@ -1,6 +1,7 @@
 """From a model's name or files to a detector that is ready."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from ..engine.setup import load_config
 from ..model_zoo import ModelFiles, cache_folder, find_model
 from ..modeling.checkpoint import load_weights
 from ..modeling.postprocess import predict_rle
-from .detectors import Detector, InstanceDetector, Network, SemanticDetector
+from .detectors import Detector, InstanceDetector, Network, SemanticDetector, Trunk
 from .instance_runtime import make_instance_network
 from .model_folder import load_model
 from .semantic import SemanticPredictor
@@ -73,23 +74,42 @@ def load_detector(options: ModelOptions, files: ModelFiles | None = None) -> Det
     if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY:
         return _semantic(cfg, model, files.folder, options)
     _refuse(options, ("threshold", "min_area", "split", "cell_type"), "a semantic model; this one finds instances")
-    return InstanceDetector(cfg, _network(cfg, model, files, options), _classes(cfg), options.min_score)
+    network, trunk = _network(cfg, model, files, options)
+    return InstanceDetector(cfg, network, trunk, _classes(cfg), options.min_score)
 
 
-def _network(cfg: CfgNode, model: nn.Module, files: ModelFiles, options: ModelOptions) -> Network:
+def _network(cfg: CfgNode, model: nn.Module, files: ModelFiles, options: ModelOptions) -> tuple[Network, Trunk | None]:
     """What runs a model that finds instances: on a GPU PyTorch as it is, on a CPU see :mod:`.instance_runtime`."""
     if model.device.type == "cpu":
         runtime = "torch" if options.runtime == "auto" else options.runtime
         folder = None if runtime == "torch" else files.folder or cache_folder() / "exported" / files.sha256[:16]
-        return make_instance_network(model, cfg, runtime, folder, options.threads, options.precision)
+        network = make_instance_network(model, cfg, runtime, folder, options.threads, options.precision)
+        _let_go(model)
+        layers = getattr(network.trunk, "network", None)  # those of other runtimes are out of reach
+        run = lambda inputs: network.trunk(model.preprocess_image(inputs).tensor)  # noqa: E731
+        return network, None if layers is None else Trunk(layers, run)
     if options.runtime not in ("auto", "torch"):
         raise UserError(f"--runtime {options.runtime} is for CPUs: use --device cpu, or leave it out")
+    cast = partial(torch.autocast, "cuda", torch.bfloat16, enabled=options.precision == "bfloat16")
 
-    def network(batched_inputs: list[dict], min_score: float) -> list[Instances]:
-        with torch.autocast("cuda", torch.bfloat16, enabled=options.precision == "bfloat16"):
+    def network_on_gpu(batched_inputs: list[dict], min_score: float) -> list[Instances]:
+        with cast():
             return predict_rle(model, batched_inputs, min_score=min_score)
 
-    return network
+    def trunk_on_gpu(batched_inputs: list[dict]) -> None:
+        images = model.preprocess_image(batched_inputs)
+        with cast():
+            model.proposal_generator(images, model.backbone(images.tensor), None)
+
+    return network_on_gpu, Trunk(nn.ModuleList([model.backbone, model.proposal_generator]), trunk_on_gpu)
+
+
+def _let_go(model: nn.Module) -> None:
+    """Free the weights of networks that something else runs now; what is between the networks stays as it is."""
+    heads = model.roi_heads
+    for part in (model.backbone, model.proposal_generator.fcos_head, heads.mask_head, heads.maskiou_head):
+        if part is not None:
+            part.to("meta")
 
 
 def _load(files: ModelFiles, device: str, options: ModelOptions) -> tuple[CfgNode, nn.Module]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
-from ..files import read_json, sha256
+from ..files import atomic_write, read_json, sha256
 from .parts import FOLDER as PARTS
 from .parts import Job, read_part
 from .records import FrameCells
@@ -67,11 +67,18 @@ def folders(output: Path) -> list[Path]:
 
 
 def write_file_outputs(results: Sequence[FrameCells], name: str, options: OutputOptions) -> None:
-    """Write what there is one of for a file; its frames need no pixels."""
+    """Write what there is one of for a file, and the hashes of it; its frames need no pixels."""
+    record = _hashes(options.folder, name)
+    record.unlink(missing_ok=True)  # of files that are no more: a run may be killed before it says what it wrote
+    lines = []
     for kind, (folder, suffix, write) in OF_FILE.items():
         if kind in options.save:
             more = {"overlap": options.overlap} if kind == "labels" else {}
-            write(options.folder / folder / f"{name}{suffix}", results, **more)
+            path = options.folder / folder / f"{name}{suffix}"
+            write(path, results, **more)
+            lines.append(f"{sha256(path)}  {folder}/{path.name}\n")
+    if lines:
+        atomic_write(record, lambda stream: stream.write("".join(lines).encode()))
 
 
 def write_frame_outputs(result: FrameCells, options: OutputOptions) -> None:
@@ -94,6 +101,12 @@ def remove_outputs(job: Job, options: OutputOptions) -> None:
         for name in frames:
             (options.folder / folder / f"{name}{suffix}").unlink(missing_ok=True)
     (options.folder / PARTS / f"{job.name}.json").unlink(missing_ok=True)
+    _hashes(options.folder, job.name).unlink(missing_ok=True)
+
+
+def _hashes(output: Path, name: str) -> Path:
+    """The list of the SHA-256 of what was written of a file, as ``sha256sum`` prints it."""
+    return output / PARTS / f"{name}.sha256"
 
 
 def protect(jobs: Sequence[Job], output: Path) -> None:
@@ -109,6 +122,7 @@ def protect(jobs: Sequence[Job], output: Path) -> None:
         raise DatasetError(f"{within[0]} lies where results are written: choose another output folder than {output}")
     if (output / SUMMARY).is_file():
         _require_same_images(jobs, output)
+        _require_uncorrected(jobs, output)
         return
     foreign: list[Path] = [folder for folder in folders(output) if folder.is_dir() and any(folder.iterdir())]
     foreign += [output / file for file in OF_RUN.values() if (output / file).exists()]
@@ -128,6 +142,19 @@ def _require_same_images(jobs: Sequence[Job], output: Path) -> None:
             f"{output} has results of {len(others)} images that this run would not write there again, such as "
             f"{others[0][0]} as {others[0][1]}: choose another output folder"
         )
+
+
+def _require_uncorrected(jobs: Sequence[Job], output: Path) -> None:
+    """Label images and outlines are as they were written."""
+    for job in jobs:
+        record = _hashes(output, job.name)
+        for line in record.read_text(encoding="utf-8").splitlines() if record.is_file() else ():
+            known, _, name = line.partition("  ")
+            if (output / name).is_file() and sha256(output / name) != known:
+                raise DatasetError(
+                    f"{output / name} is not the one that predict.py wrote, has it been corrected by hand? It would be "
+                    "replaced: choose another output folder, or put the corrected files elsewhere"
+                )
 
 
 def _earlier_images(output: Path) -> Iterator[tuple[Path, str]]:

@@ -2,17 +2,18 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..engine.errors import UserError
-from .adaptation import Adaptation, magnification
+from .adaptation import Adaptation, AdaptedRegion, magnification
 from .axes import RGB
-from .detectors import Detector, Found
+from .detectors import Detector, Found, Prepare
 from .grey import View, view_of
 from .loading import ModelOptions, load_detector
 from .merging import merge_tiles
@@ -134,23 +135,40 @@ class CellSegmenter:
         waiting: deque[_Pending] = deque()
         batch: list[tuple[_Pending, int, np.ndarray]] = []
         for frame in frames:
-            began = time.perf_counter()
-            pending, regions = self._plan(frame)
+            pending, read = self._plan(frame)
             waiting.append(pending)
-            for number, region in enumerate(regions):
-                pending.seconds["read"] += time.perf_counter() - began
-                if batch and (region.shape, pending.scale) != (batch[0][2].shape, batch[0][0].scale):
-                    self._detect(batch)
-                batch.append((pending, number, region))
-                if len(batch) == self.options.batch:
-                    self._detect(batch)
-                began = time.perf_counter()
+            if len(pending.tiles) > 1:  # what its tiles share must not reach other frames
+                self._detect(batch)
+                self._share(pending, read)
+            else:
+                self._collect(pending, read, batch)
             while waiting and all(waiting[0].found):
                 yield self._finished(waiting.popleft())
-        if batch:
-            self._detect(batch)
+        self._detect(batch)
         while waiting:
             yield self._finished(waiting.popleft())
+
+    def _share(self, pending: _Pending, read: Callable[[Tile], np.ndarray]) -> None:
+        """Find the cells of all tiles of a frame, which look at the whole frame where layers do."""
+        began, batch = time.perf_counter(), []
+        with self.detector.shared(pending.tiles, read, pending.scale):
+            pending.seconds["network"] += time.perf_counter() - began
+            self._collect(pending, read, batch)
+            self._detect(batch)
+
+    def _collect(
+        self, pending: _Pending, read: Callable[[Tile], np.ndarray], batch: list[tuple[_Pending, int, np.ndarray]]
+    ) -> None:
+        """Read the regions of a frame; the network runs each time that a batch is full, or sizes change."""
+        for number, tile in enumerate(pending.tiles):
+            began = time.perf_counter()
+            region = read(tile)
+            pending.seconds["read"] += time.perf_counter() - began
+            if batch and (region.shape, pending.scale) != (batch[0][2].shape, batch[0][0].scale):
+                self._detect(batch)
+            batch.append((pending, number, region))
+            if len(batch) == self.options.batch:
+                self._detect(batch)
 
     def frames_of(self, path: str | Path, name: str = "") -> Iterator[Frame]:
         """The frames of a file, with the options' pixel size and interval.
@@ -169,8 +187,8 @@ class CellSegmenter:
             return self.frames_of(image)
         return iter([_of_array(np.asarray(image), self.options)])
 
-    def _plan(self, frame: Frame) -> tuple[_Pending, Iterator[np.ndarray]]:
-        """The tiles of a frame, and their prepared grey values."""
+    def _plan(self, frame: Frame) -> tuple[_Pending, Callable[[Tile], np.ndarray]]:
+        """The tiles of a frame, and what reads the prepared grey values of one."""
         view = view_of(frame, self.options.channel, grey=self.options.adapt)
         scale, prepare = self.detector.scale, None
         if self.options.adapt:
@@ -180,8 +198,7 @@ class CellSegmenter:
         else:
             adapted, prepare = None, self.detector.fit(view.sample())
         tiles = self._tiles(view, scale / self.detector.scale)
-        regions = (_region(view, tile, adapted, prepare) for tile in tiles)
-        return _Pending(frame, tiles, scale, [None] * len(tiles)), regions
+        return _Pending(frame, tiles, scale, [None] * len(tiles)), partial(_region, view, adapted, prepare)
 
     def _tiles(self, view: View, magnification: float) -> list[Tile]:
         """Where the network looks; an image of up to half as much again as a tile has is taken in one piece."""
@@ -198,7 +215,9 @@ class CellSegmenter:
         return plan_tiles(height, width, side, overlap)
 
     def _detect(self, batch: list[tuple[_Pending, int, np.ndarray]]) -> None:
-        """Run the network on regions of one size, and empty the list."""
+        """Run the network on regions of one size, if there are any, and empty the list."""
+        if not batch:
+            return
         began = time.perf_counter()
         results = self.detector([region for _, _, region in batch], batch[0][0].scale)
         share = (time.perf_counter() - began) / len(batch)
@@ -231,7 +250,8 @@ def _notes(pending: _Pending, cap: int | None) -> tuple[str, ...]:
     return (f"{where} {cap} cells, as many as the model gives at most: there may be more, raise it with --max-cells",)
 
 
-def _region(view: View, tile: Tile, adapted: Any, prepare: Any) -> np.ndarray:
+def _region(view: View, adapted: AdaptedRegion | None, prepare: Prepare, tile: Tile) -> np.ndarray:
+    """The input of the network for a tile, before it is scaled."""
     region = view[tile.y0 : tile.y1, tile.x0 : tile.x1]
     return prepare(region if adapted is None else adapted(region, (tile.y0, tile.x0)))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,5 +139,29 @@ def test_ray_gives_what_one_process_gives(work, expected, tmp_path):
     options = options_for(work, tmp_path)
     parts = list(engines.ray(jobs_of(work), options, workers=1))
     assert sorted(part.job.name for part in parts) == ["0", "1", "2", "3", "bad"]
+    collect(jobs_of(work), options.outputs)
+    assert content(tmp_path) == expected
+
+
+class _DyingActor(engines._Actor):
+    """Kills its process at one image, the first time."""
+
+    def __call__(self, batch):
+        flag = self.worker.options.outputs.folder / "died"
+        if "1" in batch["name"].tolist() and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+
+@pytest.mark.slow
+def test_ray_starts_a_killed_worker_again(work, expected, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is an extra")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(engines, "_Actor", _DyingActor)
+    options = options_for(work, tmp_path)
+    parts = list(engines.ray(jobs_of(work), options, workers=1))
+    assert (tmp_path / "died").exists() and len(parts) == 5
+    (tmp_path / "died").unlink()
     collect(jobs_of(work), options.outputs)
     assert content(tmp_path) == expected

@@ -220,6 +220,8 @@ def test_runtimes_that_cannot_be(exported, monkeypatch):
         make_instance_network(model, cfg, "torch", dtype="float16")
     with pytest.raises(RuntimeKindError, match="onnx computes in float32"):
         make_instance_network(model, cfg, "onnx", dtype="bfloat16")
+    with pytest.raises(RuntimeKindError, match="Identity is no model with FCOS"):
+        make_instance_network(nn.Identity(), cfg, "torch")
     find = importlib.import_module
 
     def without(name, *package):

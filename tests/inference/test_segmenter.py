@@ -1,5 +1,6 @@
 """From images to cells by one call: whole, in tiles, in batches, of several channels, adapted."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -23,13 +24,20 @@ class Blobs:
     classes, scale, cell_size, whole, side, cap = ("cell",), 1.0, 24.0, 200 * 200, 128, None
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.sharing = [], []
 
     def fit(self, sample):
         threshold = sample.max() / 2
         return lambda region: (region > threshold).astype(np.uint8)
 
+    @contextmanager
+    def shared(self, tiles, read, scale):
+        self.sharing = [read(tile).shape for tile in tiles]
+        yield
+        self.sharing = []
+
     def __call__(self, regions, scale):
+        assert len(self.sharing) != 1 and (not self.sharing or regions[0].shape in self.sharing)
         self.seen.append((len(regions), regions[0].shape, scale))
         return [self._one(region) for region in regions]
 
@@ -87,6 +95,13 @@ def test_batches_change_nothing_and_keep_the_order(batch):
     same = CellSegmenter(detector := Blobs(), ImageOptions(batch=batch))([images[0]] * 5)
     assert [size for size, _, _ in detector.seen] == [min(batch, 5 - k) for k in range(0, 5, batch)]
     assert all(each.cells == results[0].cells for each in same)
+
+
+def test_tiles_share_statistics_with_no_other_frame():
+    small, (large, count) = field(150, 150)[0], field()
+    results = CellSegmenter(detector := Blobs(), ImageOptions(batch=4))([small, large, small])
+    assert [len(result) for result in results] == [len(results[0]), count, len(results[0])]
+    assert [size for size, _, _ in detector.seen] == [1, 4, 2, 1]
 
 
 def test_frames_are_taken_as_they_are_needed():

@@ -1,5 +1,9 @@
-"""Time lapse: cells followed over frames, their lineage, and how the population grows."""
+"""Time lapse: cells followed over frames, their lineage, and how the population grows.
 
+``LINKERS`` are the ways to follow them, by name: functions of one signature, :func:`.linking.link`'s.
+"""
+
+from .by_laptrack import link_by_laptrack
 from .files import write_ctc, write_tracks
 from .growth import Doubling, growth
 from .lineage import frames_table, lineage_table, points_table
@@ -8,6 +12,8 @@ from .plots import plot_growth
 from .tracks import Tracks, tracked
 
 __all__ = [
-    "Doubling", "Tracks", "frames_table", "growth", "lineage_table", "link", "plot_growth", "points_table", "tracked",
-    "write_ctc", "write_tracks",
+    "LINKERS", "Doubling", "Tracks", "frames_table", "growth", "lineage_table", "link", "link_by_laptrack",
+    "plot_growth", "points_table", "tracked", "write_ctc", "write_tracks",
 ]  # fmt: skip
+
+LINKERS = {"overlap": link, "laptrack": link_by_laptrack}

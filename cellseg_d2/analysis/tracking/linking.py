@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from .assignment import assign
-from .detections import Detections, Pairs, detections_of, near_pairs
+from .detections import Detections, detections_of, near_pairs
 from .divisions import find_divisions
 from .tracks import Tracks, tracks_of
 
-__all__ = ["link"]
+__all__ = ["CUTOFF", "costs", "link", "prepared"]
 
 REACH = 1.0  # median equivalent diameters: the largest distance where none is given
 CUTOFF = 2.0  # cost of no link: what masks without overlap cost at the largest distance
@@ -43,12 +43,7 @@ def link(
         ValueError: a distance that is not positive, or a gap below 0.
         DatasetError: a cell without a usable mask; see :func:`.detections.detections_of`.
     """
-    if max_distance is not None and not 0 < max_distance < np.inf:
-        raise ValueError(f"max_distance is a number of pixels above 0, or None, not {max_distance!r}")
-    if max_gap < 0:
-        raise ValueError(f"max_gap is a number of frames, 0 or more, not {max_gap!r}")
-    cells = detections_of(frames)
-    reach = REACH * cells.diameter if max_distance is None else float(max_distance)
+    cells, reach = prepared(frames, max_distance, max_gap)
     successor = np.full(len(cells), -1, dtype=np.int64)
     if len(cells):
         _link_frames(cells, reach, successor)
@@ -57,32 +52,54 @@ def link(
     return tracks_of(cells, successor, mothers, reach)
 
 
+def prepared(
+    frames: Sequence[Sequence[Mapping[str, Any]]], max_distance: float | None, max_gap: int
+) -> tuple[Detections, float]:
+    """The cells of a film, and the largest distance in pixels that they move from a frame to the next.
+
+    Args and errors as of :func:`link`.
+    """
+    if max_distance is not None and not 0 < max_distance < np.inf:
+        raise ValueError(f"max_distance is a number of pixels above 0, or None, not {max_distance!r}")
+    if max_gap < 0:
+        raise ValueError(f"max_gap is a number of frames, 0 or more, not {max_gap!r}")
+    cells = detections_of(frames)
+    return cells, REACH * cells.diameter if max_distance is None else float(max_distance)
+
+
+def costs(
+    cells: Detections, first: np.ndarray, second: np.ndarray, lag: int, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What links of cells to cells ``lag`` frames later cost: 0 of the same mask at the same place in the next frame.
+
+    Args:
+        first, second: (A,) and (B,) int64 ascending places in ``cells``.
+        reach: pixels, largest distance of a link from a frame to the next.
+
+    Returns:
+        Of the P pairs that are near enough, by the first, then by the second: (P,) int64 places of both, (P,) float64.
+    """
+    limit = reach * np.sqrt(lag)
+    pairs = near_pairs(cells, first, second, lag, limit)
+    return pairs.first, pairs.second, 1 - pairs.iou + pairs.distance / limit + MISSED * (lag - 1)
+
+
 def _link_frames(cells: Detections, reach: float, successor: np.ndarray) -> None:
     """Links between frames that follow each other, each such pair of frames on its own."""
     everything = np.arange(len(cells))
-    pairs = near_pairs(cells, everything, everything, 1, reach)
-    cost = _cost(pairs, reach)
-    starts = np.searchsorted(cells.frame[pairs.first], np.arange(cells.frames + 1))
+    first, second, cost = costs(cells, everything, everything, 1, reach)
+    starts = np.searchsorted(cells.frame[first], np.arange(cells.frames + 1))
     for begin, end in zip(starts[:-1], starts[1:]):
-        chosen = begin + assign(pairs.first[begin:end], pairs.second[begin:end], cost[begin:end], CUTOFF)
-        successor[pairs.first[chosen]] = pairs.second[chosen]
+        chosen = begin + assign(first[begin:end], second[begin:end], cost[begin:end], CUTOFF)
+        successor[first[chosen]] = second[chosen]
 
 
 def _close_gaps(cells: Detections, reach: float, max_gap: int, successor: np.ndarray) -> None:
     """Links from where tracks end to where others start some frames later."""
     ends = np.flatnonzero(successor < 0)
     starts = np.setdiff1d(np.arange(len(cells)), successor)
-    found = []
-    for lag in range(2, max_gap + 2):
-        limit = reach * np.sqrt(lag)
-        pairs = near_pairs(cells, ends, starts, lag, limit)
-        found.append((pairs.first, pairs.second, _cost(pairs, limit) + MISSED * (lag - 1)))
+    found = [costs(cells, ends, starts, lag, reach) for lag in range(2, max_gap + 2)]
     if found:
         first, second, cost = map(np.concatenate, zip(*found))
         chosen = assign(first, second, cost, CUTOFF)
         successor[first[chosen]] = second[chosen]
-
-
-def _cost(pairs: Pairs, limit: float) -> np.ndarray:
-    """(P,) 0 of the same mask at the same place to 2."""
-    return 1 - pairs.iou + pairs.distance / limit

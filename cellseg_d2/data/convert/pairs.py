@@ -29,12 +29,13 @@ def list_files(folder: Path, suffixes: Sequence[str], beside: Path | None = None
     """
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: there is no such folder")
+    inside = beside if beside and beside != folder and beside.is_relative_to(folder) else None
     found = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (beside and beside != folder and path.is_relative_to(beside))
+        and not (inside and path.is_relative_to(inside))
     ]
     if not found:
         raise MissingDataError(f"{folder} has no file that ends in {', '.join(suffixes)}")

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Cell", "Notes", "Picture", "Request", "Source"]
+__all__ = ["CELL", "Cell", "Notes", "Picture", "Request", "Source"]
+
+# Name of the class where nothing names one
+CELL = "cell"
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Cell:
 
     Attributes:
         segmentation: COCO's: a list of polygons [x0, y0, x1, y1, ...], whose union it is, or compressed run lengths.
-        category: name of its class.
+        category: name of its class; "" where neither its file nor the request has one.
         label: its number in a label image, which for a stack is a track id; None where the format has none.
     """
 
@@ -69,13 +72,14 @@ class Request:
     Attributes:
         input: folder of annotation files, or one file.
         images: folder of images, or one image.
-        category: class of the cells where the format has no names.
+        category: class of the cells that have no name of one; "": that of the others where they have one alone, else
+            :data:`CELL`.
         skip_unannotated: leave images without annotations out; else they are an error.
     """
 
     input: Path
     images: Path
-    category: str = "cell"
+    category: str = ""
     skip_unannotated: bool = False
 
     @property

@@ -9,7 +9,7 @@ from pycocotools import mask as mask_util
 from ...errors import DatasetError
 from ..rle import as_rle
 from .output import tiff_bytes, write_once
-from .records import Cell, Notes, Source
+from .records import CELL, Cell, Notes, Source
 from .stacks import frame_size, open_stack, page_name
 
 __all__ = ["PAGES", "image_root", "to_coco"]
@@ -33,7 +33,8 @@ def to_coco(sources: Iterable[Source], images: Path, root: Path, classes: Sequen
         sources: the images.
         images: folder of the images.
         root: see :func:`image_root`.
-        classes: names that come first, in this order; others follow by the alphabet.
+        classes: names that come first, in this order; others follow by the alphabet. A cell without one gets the
+            first; where ``classes`` is empty, the one that all others have, or "cell".
         notes: counts what is left out.
 
     Raises:
@@ -56,12 +57,23 @@ def to_coco(sources: Iterable[Source], images: Path, root: Path, classes: Sequen
         notes.remarks["images have no cell"] += len(annotations) == before
     if not annotations:
         raise DatasetError(f"{images}: none of the {len(entries)} images has a cell")
+    names = _filled(names, classes, notes)
     ordered = [*classes, *sorted(set(names) - set(classes))]
     numbers = {name: number for number, name in enumerate(ordered, start=1)}
     for annotation, name in zip(annotations, names, strict=True):
         annotation["category_id"] = numbers[name]
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"images": entries, "annotations": annotations, "categories": categories}
+
+
+def _filled(names: list[str], classes: Sequence[str], notes: Notes) -> list[str]:
+    """The class names with one for each cell that has none, such as one that was drawn anew."""
+    known = list(dict.fromkeys([*classes, *filter(None, names)]))
+    default = known[0] if len(known) == 1 or classes else CELL
+    if len(known) > 1:
+        text = f"cells have no class name and are {default!r} now; there are {', '.join(known)}"
+        notes.remarks[text] += names.count("")
+    return [name or default for name in names]
 
 
 def _image(source: Source, images: Path, root: Path) -> tuple[str, int, int]:

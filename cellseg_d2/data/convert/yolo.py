@@ -14,7 +14,7 @@ from ...errors import DatasetError, MissingDataError
 from .outline import one_polygon
 from .output import write_each, write_once
 from .pairs import list_files, list_images, pair_files
-from .records import Cell, Notes, Picture, Request, Source
+from .records import CELL, Cell, Notes, Picture, Request, Source
 
 __all__ = ["class_names", "write_yolo", "yolo_sources"]
 
@@ -62,7 +62,7 @@ def class_names(request: Request) -> list[str]:
             names = _yaml_names(file)
             if names:
                 return _checked(names, file)
-    return [request.category]
+    return [request.category or CELL]
 
 
 def write_yolo(pictures: Iterable[Picture], folder: Path, classes: Sequence[str], notes: Notes) -> int:

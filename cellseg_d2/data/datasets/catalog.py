@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -100,14 +101,32 @@ def note_data(cfg: CfgNode) -> None:
 
     ``DATASETS.CLASSES`` gets the names of the classes; ``INPUT.FRAME_SIDE``, where images are scaled at test
     (``INPUT.MIN_SIZE_TEST``) and it has its default, the median short side of up to a hundred training images.
+
+    Raises:
+        DatasetError: the configuration is that of a model with the same classes in another order.
     """
     if not cfg.DATASETS.TRAIN:
         return
     names = {tuple(MetadataCatalog.get(name).thing_classes) for name in cfg.DATASETS.TRAIN}
-    cfg.DATASETS.CLASSES = names.pop() if len(names) == 1 else ()
+    classes = names.pop() if len(names) == 1 else ()
+    _require_same_order(cfg, classes)
+    cfg.DATASETS.CLASSES = classes
     if cfg.INPUT.MIN_SIZE_TEST and cfg.INPUT.FRAME_SIDE == LIVECELL_SIDE:
         records = [record for name in cfg.DATASETS.TRAIN for record in _some(load(name), 100)]
         cfg.INPUT.FRAME_SIDE = int(median(min(record["height"], record["width"]) for record in records))
+
+
+def _require_same_order(cfg: CfgNode, classes: tuple[str, ...]) -> None:
+    """Raise DatasetError where a model that is trained further would take one class for another."""
+    before = tuple(cfg.DATASETS.CLASSES)
+    if not cfg.MODEL.WEIGHTS or cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY:
+        return
+    if before != classes and sorted(before) == sorted(classes):
+        raise DatasetError(
+            f"the model's classes are {', '.join(before)}, but the data's {', '.join(classes)}: it would take one for "
+            f"another. Give the JSON the model's order (dataset.py convert ... --class {shlex.join(before)}), or, to "
+            'learn the classes anew, set DATASETS.CLASSES "()"'
+        )
 
 
 def _some(records: Sequence[dict], count: int) -> Sequence[dict]:
