@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What an engine costs beside the plain loop: start, and time an image: python benchmarks/scale_out.py [--images 60].
+"""What an engine costs beside the plain loop: start, and time an image: python benchmarks/scale_out.py [--images 240].
 
 Small simulated images and a narrow untrained U-Net, so that little hides the engine's own time. The plain loop is the
 worker called for one image after the other in this process. Seconds of wall clock: fitted to a third and to all of the
@@ -82,7 +82,7 @@ def run(images: int, names: list[str]) -> Table:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     options = parser.parse_args()
     Console().print(run(options.images, options.engines))

@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
     try:
         _predict(todo, options, args, sum(part.cells for part in parts))
         if args.track:
-            _track(jobs, options)
+            _track(jobs, options, args.tracker)
     finally:  # also of what was done before Ctrl-C
         with output_errors(output):
             written = collect(jobs, options.outputs)
@@ -108,12 +108,12 @@ def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) 
                 progress.console.print(f"read {part.understood}")
 
 
-def _track(jobs: list[Job], options: RunOptions) -> None:
+def _track(jobs: list[Job], options: RunOptions, linker: str) -> None:
     """Link the cells of each film."""
     found = list(films(jobs, options.outputs.folder))
     for film in found:
-        tracks = track_film(film, options)
-        console.print(f"{film.name}: {tracks} tracks in {len(film.frames)} frames")
+        tracks, fits = track_film(film, options, linker)
+        console.print(f"{film.name}: {len(tracks)} tracks in {len(film.frames)} frames; {fits['count'].text}")
     if not found:
         console.print("--track: there is no stack with a time axis, and no folder with several images")
 

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
+from ..analysis.tracking import LINKERS
 from ..inference.engines import ENGINES
 from ..inference.outputs import KINDS, OutputOptions
 from ..modeling.semantic.cells import SPLITS
@@ -59,6 +60,8 @@ def _add_outputs(parser: ArgumentParser) -> None:
                        help="whose a pixel of several cells is in label images")  # fmt: skip
     group.add_argument("--track", action="store_true",
                        help="link cells over the frames of stacks, or over the images of a folder")  # fmt: skip
+    group.add_argument("--tracker", default="overlap", choices=LINKERS,
+                       help="what links them: our assignment, or LapTrack on the same costs; default: overlap")  # fmt: skip
 
 
 def _add_run(parser: ArgumentParser) -> None:

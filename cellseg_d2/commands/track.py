@@ -2,13 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.tracking import link, tracked, write_tracks
+from ..analysis.tracking import (
+    LINKERS,
+    Doubling,
+    Tracks,
+    frames_table,
+    growth,
+    plot_growth,
+    tracked,
+    write_tracks,
+)
+from ..files import finite_or_none, write_json
 from ..inference.collect import parts_of
 from ..inference.outputs import OutputOptions, write_file_outputs, write_frame_outputs
 from ..inference.parts import Job, Part, write_part
@@ -70,17 +80,20 @@ def _names(folder: Path) -> Iterator[str]:
     yield from (f"{longer}-{number}" for number in count(2))
 
 
-def track_film(film: Film, options: RunOptions) -> int:
-    """Link the cells of a film, and write every output again with their ``track_id``.
+def track_film(film: Film, options: RunOptions, linker: str = "overlap") -> tuple[Tracks, dict[str, Doubling]]:
+    """Link the cells of a film, write every output again with their ``track_id``, and how the cells multiply.
+
+    Args:
+        linker: of :data:`~cellseg_d2.analysis.tracking.LINKERS`.
 
     Returns:
-        The number of tracks.
+        The tracks, and the growth of "count" and "confluence".
 
     Raises:
         OutputError: a result cannot be written.
     """
     before = [film.parts[file].results[number] for file, number in film.frames]
-    tracks = link([result.cells for result in before])
+    tracks = LINKERS[linker]([result.cells for result in before])
     after = dict(zip(film.frames, tracked(before, tracks)))
     with output_errors(options.outputs.folder):
         for file, part in enumerate(film.parts):
@@ -89,8 +102,18 @@ def track_film(film: Film, options: RunOptions) -> int:
             write_file_outputs(results, part.job.name, options.outputs)
             _draw(part, results, options)
             write_part(options.outputs.folder, replace(part, results=results, tables=tables))
-        write_tracks(options.outputs.folder / TRACKS / film.name, list(after.values()), tracks)
-    return len(tracks)
+        folder = options.outputs.folder / TRACKS / film.name
+        write_tracks(folder, list(after.values()), tracks)
+        return tracks, _write_growth(folder, before)
+
+
+def _write_growth(folder: Path, results: Sequence[FrameCells]) -> dict[str, Doubling]:
+    """Write ``growth.json``, what was fitted to counts and confluence, and ``growth.png``; returns the fits."""
+    table = frames_table(results)
+    fits = growth(table)
+    write_json(folder / "growth.json", finite_or_none({name: asdict(fit) for name, fit in fits.items()}), indent=1)
+    plot_growth(folder / "growth.png", table, fits)
+    return fits
 
 
 def _with_tracks(table: pd.DataFrame, result: FrameCells) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Who calls the worker: this process, several processes of this machine, or Ray on many machines."""
 
 import importlib
+import logging
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -53,9 +54,7 @@ def _until_broken(tries: dict[tuple[Job, ...], int], options: RunOptions, worker
     Those at work then have one more try, each on its own, so that it is known which of them it was.
     """
     waiting, running = sorted(tries, key=lambda group: -tries[group]), {}
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(options,)
-    )
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(options,))
     try:
         while waiting or running:
             while waiting and len(running) < (1 if any(map(tries.get, [*waiting[:1], *running.values()])) else workers):
@@ -128,14 +127,23 @@ def ray(jobs: Sequence[Job], options: RunOptions, workers: int = 1, address: str
         raise DatasetError(f"--engine ray needs Ray ({error}): pip install 'cellseg_d2[ray]'") from error
     on_gpu = (options.model.device or "").startswith("cuda")
     single = options if on_gpu else replace(options, model=replace(options.model, threads=1))
-    ray_package.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     by_name = {job.name: job for job in jobs}
+    own = not ray_package.is_initialized()
+    if own:
+        ray_package.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    data.DataContext.get_current().enable_progress_bars = False
     rows = data.from_items([{"path": str(job.path.resolve()), "name": job.name} for job in jobs])
     done = rows.map_batches(
-        _Actor, fn_constructor_args=(single,), batch_size=options.images.batch, concurrency=workers,
+        _Actor, fn_constructor_args=(single,), batch_size=options.images.batch,
+        compute=data.ActorPoolStrategy(size=workers),
         num_gpus=1 if on_gpu else 0, num_cpus=0.5,  # Ray's own tasks need the rest of a small machine
     )  # fmt: skip
-    for row in done.iter_rows():
-        part = read_part(options.outputs.folder, by_name[row["name"]])
-        if part is not None:
-            yield part
+    try:
+        for row in done.iter_rows():
+            part = read_part(options.outputs.folder, by_name[row["name"]])
+            if part is not None:
+                yield part
+    finally:
+        if own:
+            ray_package.shutdown()

@@ -1,8 +1,10 @@
 """From a model's name or files to a detector that is ready."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -21,7 +23,7 @@ from .instance_runtime import make_instance_network
 from .model_folder import load_model
 from .semantic import SemanticPredictor
 
-__all__ = ["ModelOptions", "load_detector"]
+__all__ = ["ModelOptions", "load_detector", "load_files", "networks_folder"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def load_detector(options: ModelOptions, files: ModelFiles | None = None) -> Det
         raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu")
     if options.threads:
         torch.set_num_threads(options.threads)
-    cfg, model = _load(files, device, options)
+    changes = [] if options.max_cells is None else _cap(options.max_cells)
+    cfg, model = load_files(files, device, changes, options.trust)
     if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_ONLY:
         return _semantic(cfg, model, files.folder, options)
     _refuse(options, ("threshold", "min_area", "split", "cell_type"), "a semantic model; this one finds instances")
@@ -82,7 +85,7 @@ def _network(cfg: CfgNode, model: nn.Module, files: ModelFiles, options: ModelOp
     """What runs a model that finds instances: on a GPU PyTorch as it is, on a CPU see :mod:`.instance_runtime`."""
     if model.device.type == "cpu":
         runtime = "torch" if options.runtime == "auto" else options.runtime
-        folder = None if runtime == "torch" else files.folder or cache_folder() / "exported" / files.sha256[:16]
+        folder = None if runtime == "torch" else networks_folder(files)
         network = make_instance_network(model, cfg, runtime, folder, options.threads, options.precision)
         _let_go(model)
         layers = getattr(network.trunk, "network", None)  # those of other runtimes are out of reach
@@ -112,16 +115,27 @@ def _let_go(model: nn.Module) -> None:
             part.to("meta")
 
 
-def _load(files: ModelFiles, device: str, options: ModelOptions) -> tuple[CfgNode, nn.Module]:
-    changes = [] if options.max_cells is None else _cap(options.max_cells)
+def load_files(
+    files: ModelFiles, device: str = "cpu", changes: Sequence[Any] = (), trust: bool = False
+) -> tuple[CfgNode, nn.Module]:
+    """The configuration (frozen), with ``KEY, VALUE, ...`` changed, and the model in evaluation mode.
+
+    Raises:
+        ConfigError, WeightsError, ModelFolderError: they do not fit together, or not this version.
+    """
     if files.folder:
         return load_model(files.folder, device, changes)
-    cfg = load_config(str(files.config), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", *changes])
+    cfg = load_config(str(files.config), ["MODEL.WEIGHTS", "", *changes, "MODEL.DEVICE", device])
     cfg.freeze()
     with config_errors(f"the model of {files.config}"):
         model = build_model(cfg)
-    load_weights(model, str(files.weights), complete=True, trust=options.trust)
+    load_weights(model, str(files.weights), complete=True, trust=trust or cfg.MODEL.TRUST_WEIGHTS)
     return cfg, model.eval()
+
+
+def networks_folder(files: ModelFiles) -> Path:
+    """Where exported networks of a model are kept: in its folder, else in the cache folder by its weights' hash."""
+    return files.folder or cache_folder() / "exported" / files.sha256[:16]
 
 
 def _cap(cells: int) -> list:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def jobs_of(work):
 def content(folder):
     """Results of a run, without times."""
     files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    parts = {name: json.loads(text) for name, text in files.items() if name.startswith("parts/")}
+    parts = {name: json.loads(text) for name, text in files.items() if re.match(r"parts/.*\.json", name)}
     for part in parts.values():
         del part["seconds"]
     return {**files, **parts}

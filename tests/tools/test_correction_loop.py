@@ -290,9 +290,8 @@ def test_training_goes_on_from_the_model(work, model, corrected, tmp_path):
     log = (tmp_path / "second" / "log.txt").read_text()
     loaded, total = re.search(rf"{start}: (\d+) of (\d+) tensors loaded", log).groups()
     assert loaded == total and "not in the file" not in log and "other shape" not in log
-    lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.json").read_text().splitlines()]
-    losses = [line["val/total_loss"] for line in lines if "val/total_loss" in line]
-    assert len(losses) == 3 and losses[-1] < 0.9 * losses[0]
+    losses = [float(loss) for loss in re.findall(r"val/total_loss (\S+)", log)]  # after 3, 6 and 9 steps
+    assert len(losses) > 2 and losses[-1] < 0.85 * losses[0]
     options = ["--model", tmp_path / "second", "--output", tmp_path / "out", "--min-score", 0, "--max-cells", 20]
     assert call(PREDICT, folder / "images" / "plate1", folder / "images" / "plate2", *options) == 0
     run = json.loads((tmp_path / "out" / "run.json").read_text())

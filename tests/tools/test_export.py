@@ -67,7 +67,7 @@ def test_a_centermask(call, tmp_path, monkeypatch):
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
     output = tmp_path / "exported"
     code, shown, errors = call(
-        "--config-file", config, "--weights", tmp_path / "model.pth", "--output", output, "--runtime", "onnx", *SMALL
+        "--model", config, "--weights", tmp_path / "model.pth", "--output", output, "--runtime", "onnx", *SMALL
     )
     assert (code, errors) == (0, "") and "trunk.onnx" in shown
     record = read_json(output / "networks.json")
@@ -88,9 +88,9 @@ def test_a_semantic_model_folder(call, tool, tmp_path, monkeypatch):
 
 def test_wrong_calls_say_what_is_wrong(call, tmp_path, monkeypatch):
     code, _, errors = call("--model", tmp_path / "none", "--output", tmp_path)
-    assert code == 2 and "there is no such model folder" in errors
-    code, _, errors = call("--config-file", "a.yaml", "--output", tmp_path)
-    assert code == 2 and "go together" in errors
+    assert code == 2 and "no such file or folder" in errors
+    code, _, errors = call("--model", ROOT / "configs" / "unet.yaml", "--output", tmp_path)
+    assert code == 2 and "--weights FILE" in errors
     code, _, errors = call("--model", tmp_path, "--output", tmp_path, "--runtime", "fast")
     assert code == 2 and "onnx,openvino" in errors
     monkeypatch.setitem(sys.modules, "openvino", None)

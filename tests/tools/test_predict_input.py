@@ -213,5 +213,8 @@ def test_a_film_is_followed(work, call, tmp_path):
         assert set(np.unique(labels[t])) - {0} <= set(table.loc[table["t"] == t, "track_id"])
     tracks = pd.read_csv(tmp_path / "out" / "tracks" / "film" / "tracks.csv")
     assert len(tracks) == len(table) and set(tracks["track_id"]) == set(table["track_id"])
+    fits = json.loads((tmp_path / "out" / "tracks" / "film" / "growth.json").read_text())
+    assert fits.keys() == {"count", "confluence"} and fits["count"]["unit"] == "h" and fits["count"]["text"]
+    assert Image.open(tmp_path / "out" / "tracks" / "film" / "growth.png").width > 500
     coco = json.loads((tmp_path / "out" / "cells.json").read_text())
     assert sorted(a["track_id"] for a in coco["annotations"]) == sorted(table["track_id"])

@@ -5,7 +5,7 @@ import numpy as np
 from .assignment import assign
 from .detections import Detections, near_pairs, pair_ious
 
-__all__ = ["division_cost", "find_divisions"]
+__all__ = ["SPREAD", "division_cost", "find_divisions"]
 
 CUTOFF = 2.1  # a perfect division costs less than 1
 LATE = 1.0  # cost of each frame that one daughter is found later than the other
