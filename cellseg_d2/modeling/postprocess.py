@@ -11,7 +11,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..crops import encode_crop
+from ..crops import encode_crops
 from .paste_loops import paste_runs, write_counts
 from .roi_heads.center_heads import CenterROIHeads
 
@@ -111,23 +111,23 @@ def masks_to_rles_by_torch(masks: Tensor, boxes: Tensor, height: int, width: int
     for index in _groups(size):
         window = size[index].amax(0)
         pasted = _sample(masks[index], boxes[index], origin[index], window) >= threshold
-        for i, crop in zip(index.tolist(), pasted.numpy()):
-            w, h = size[i].tolist()
-            rles[i] = encode_crop(crop[:h, :w], origin[i].tolist(), height, width)
+        widths, heights = size[index, :, None, None].unbind(1)
+        pasted &= (torch.arange(window[1])[:, None] < heights) & (torch.arange(window[0]) < widths)
+        found = encode_crops(pasted.numpy(), origin[index].numpy(), height, width)
+        for i, rle in zip(index.tolist(), found):
+            rles[i] = rle
     return rles
 
 
 def _groups(size: Tensor) -> Iterator[Tensor]:
     """Indices of cells to sample together: windows (N, 2) of similar size, PIXELS_AT_ONCE in all."""
     order = size.amax(1).argsort()
+    sides = size.amax(1)[order].tolist()
     start = 0
-    while start < len(order):
+    while start < len(sides):
         stop = start + 1
-        limit = 1.5 * size[order[start]].amax() + 8
-        while stop < len(order):
-            largest = size[order[stop]].amax()
-            if largest > limit or (stop - start + 1) * largest**2 > PIXELS_AT_ONCE:
-                break
+        limit = 1.5 * sides[start] + 8
+        while stop < len(sides) and sides[stop] <= limit and (stop - start + 1) * sides[stop] ** 2 <= PIXELS_AT_ONCE:
             stop += 1
         yield order[start:stop]
         start = stop
