@@ -4,8 +4,9 @@
     tools/dataset.py convert --to rois --json coco/annotations.json --images images/ --output rois/
 
 --from writes OUTPUT/annotations.json. An annotation file belongs to the image of the same name; endings such as
-_mask, _masks, _cp_masks, _seg and _label do not count, and both may lie in one folder. Pages of a stack of labels and
-its stack of images become single TIFFs in OUTPUT/images, and equal labels on several pages stay equal (track ids).
+_mask, _masks, _cp_masks, _seg and _label do not count, and both may lie in one folder. Pages of a stack of images
+become single TIFFs in OUTPUT/images; its labels are a stack, too, or a zip of ImageJ outlines, each on its own slice.
+Equal labels on several pages stay equal (track ids).
 
 --to writes one file an image (vgg: one project). Pixels of cells that overlap go to the smallest cell in a label
 image, and are counted. In polygons, bridges without width lead to holes and (vgg, yolo) to further pieces.

@@ -12,11 +12,12 @@ from rich.table import Table
 from ..data.download import Transfer
 from ..inference import engines
 from ..inference.collect import collect, parts_of, write_summary
+from ..inference.image_options import ImageOptions
 from ..inference.loading import ModelOptions
 from ..inference.model_folder import versions
 from ..inference.outputs import OutputOptions, folders, protect
 from ..inference.parts import Job, Part
-from ..inference.segmenter import ImageOptions
+from ..inference.records import Frame
 from ..inference.sources import find_images, output_names
 from ..inference.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
@@ -91,7 +92,6 @@ def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) 
     if not jobs:
         return
     engine = getattr(engines, args.engine)
-    more = {"address": args.ray_address} if args.engine == "ray" else {}
     columns = (
         *Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("{task.fields[found]} cells"),
         _Speed(), TimeRemainingColumn(),
@@ -99,9 +99,16 @@ def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) 
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("predicting", total=len(jobs), found=found)
         said: set[str] = set()
+
+        def tell(frame: Frame, done: int, total: int) -> None:
+            """Of large images, which tile it is at."""
+            if total > 1:
+                progress.update(task, description=f"predicting {frame.name}, {done} of {total} tiles")
+
+        more = {"address": args.ray_address} if args.engine == "ray" else {"tell": tell}
         for part in engine(jobs, options, args.workers, **more):
             found += part.cells
-            progress.update(task, advance=1, found=found)
+            progress.update(task, advance=1, found=found, description="predicting")
             kind = part.understood.partition(": ")[2]
             if kind and kind not in said and len(said) < 5:
                 said.add(kind)

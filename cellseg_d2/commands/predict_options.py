@@ -61,7 +61,7 @@ def _add_outputs(parser: ArgumentParser) -> None:
     group.add_argument("--track", action="store_true",
                        help="link cells over the frames of stacks, or over the images of a folder")  # fmt: skip
     group.add_argument("--tracker", default="overlap", choices=LINKERS,
-                       help="what links them: our assignment, or LapTrack on the same costs; default: overlap")  # fmt: skip
+                       help="what links them: own assignment, or LapTrack on its costs; default: overlap")  # fmt: skip
 
 
 def _add_run(parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Outlined cells from files of other programs: label images, binary masks with or without edges, ImageJ outlines."""
+"""Outlined cells from images of other programs: label images, binary masks with or without edges."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage.draw import polygon
 from skimage.measure import label as connected_pieces
 
 from ..crops import encode_crop
@@ -15,13 +14,12 @@ from ..errors import DatasetError
 from .image_io import CorruptImageError, read_raw
 
 __all__ = [
-    "ROI_SUFFIXES", "check_labels", "instances_of_mask", "is_binary", "label_segmentations", "label_values",
-    "read_binary", "read_labels", "read_rois",
+    "check_labels", "instances_of_mask", "is_binary", "label_segmentations", "label_values", "read_binary",
+    "read_labels",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-ROI_SUFFIXES = (".zip", ".roi")
 # A cell that covers more of its image is background with a label, or many cells that touch
 LARGEST_SHARE = 0.5
 # Median pixels of the labels below which a label image looks like a mask with smoothed borders
@@ -167,60 +165,6 @@ def label_segmentations(labels: np.ndarray) -> list[dict]:
         for label, place in places
         if place
     ]
-
-
-def read_rois(path: str | Path, height: int, width: int) -> list[dict]:
-    """Read ImageJ outlines: a zip of the ROI Manager, or a single .roi file.
-
-    A pixel belongs to a cell when its centre lies inside of the outline, as in ImageJ; what lies outside of the image
-    is left out. Cells may overlap.
-
-    Returns:
-        Compressed COCO run lengths of each outline, in the file's order.
-
-    Raises:
-        DatasetError: a line, point or text among the outlines, outlines of several slices of a stack, outlines outside
-            of the image, or a damaged file.
-        OSError: the file is not there or may not be read.
-    """
-    import roifile  # here, as nothing else needs it
-
-    try:
-        read = roifile.roiread(path)
-    except OSError:
-        raise
-    except Exception as error:  # the parser raises anything from struct.error to BadZipFile on damaged files
-        raise DatasetError(f"{path}: not a file of ImageJ outlines ({error}, {type(error).__name__})") from error
-    rois = read if isinstance(read, list) else [read]
-    slices = {(roi.position, roi.c_position, roi.z_position, roi.t_position) for roi in rois} - {(0, 0, 0, 0)}
-    if len(slices) > 1:
-        raise DatasetError(f"{path}: outlines of {len(slices)} slices of a stack; save one file for each image")
-    segmentations = []
-    for roi in rois:
-        mask = _inside(path, roi, height, width)
-        columns = np.flatnonzero(mask.any(axis=0))
-        if not len(columns):
-            raise DatasetError(
-                f"{path}: outline {roi.name!r} covers no pixel of its image of {width} x {height}; was it drawn on "
-                f"another image? Else remove it in ImageJ's ROI Manager"
-            )
-        segmentations.append(encode_crop(mask[:, columns[0] : columns[-1] + 1], [int(columns[0]), 0], height, width))
-    return segmentations
-
-
-def _inside(path: str | Path, roi: object, height: int, width: int) -> np.ndarray:
-    """H x W bool, what is inside of an outline; of several paths, what is inside of an odd number of them (holes)."""
-    paths = [np.asarray(points, dtype=np.float64) for points in roi.coordinates(multi=True)]
-    is_area = roi.roitype.name in ("POLYGON", "FREEHAND", "TRACED", "RECT", "OVAL")
-    if not is_area or roi.subtype.name in ("TEXT", "IMAGE", "ARROW") or max(map(len, paths), default=0) < 3:
-        kind = roi.roitype.name if roi.subtype.name == "UNDEFINED" else roi.subtype.name
-        raise DatasetError(
-            f"{path}: {roi.name!r} is not the outline of an area but {kind.lower()}; remove it in ImageJ's ROI Manager"
-        )
-    mask = np.zeros((height, width), dtype=bool)
-    for points in paths:
-        mask[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, mask.shape)] ^= True
-    return mask
 
 
 def _palette_indices(path: Path) -> np.ndarray | None:

@@ -53,9 +53,10 @@ def require_same_run(cfg: CfgNode) -> None:
 
 
 def _values(cfg: CfgNode) -> dict[str, Any]:
-    """The configuration as plain values, without the device, which may be another one on another day."""
+    """The configuration as plain values, without the device, which may be another one on another day, and without what
+    training notes of its data, which are compared themselves."""
     values = yaml.safe_load(cfg.dump())
-    del values["MODEL"]["DEVICE"]
+    del values["MODEL"]["DEVICE"], values["DATASETS"]["CLASSES"], values["INPUT"]["FRAME_SIDE"]
     return values
 
 

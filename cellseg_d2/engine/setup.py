@@ -75,6 +75,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     datasets.follow_num_classes(cfg)
     datasets.note_data(cfg)
     _check(cfg, args.eval_only)
+    if not args.eval_only and not getattr(args, "resume", False):
+        _require_another_folder(cfg)
     cfg.freeze()
     _begin(cfg, args)
     return cfg
@@ -125,6 +127,17 @@ def _check(cfg: CfgNode, eval_only: bool) -> None:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared equally by {processes} processes: "
             f"set it to a multiple of {processes}"
+        )
+
+
+def _require_another_folder(cfg: CfgNode) -> None:
+    """A training that begins with a model does not replace it, as with the config.yaml beside it, which names both."""
+    folder = Path(cfg.OUTPUT_DIR).resolve()
+    weights = cfg.MODEL.WEIGHTS
+    if weights and Path(weights).resolve().parent == folder and (folder / "config.yaml").is_file():
+        raise OutputError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} has MODEL.WEIGHTS, and the model would be replaced: choose another folder "
+            "with OUTPUT_DIR PATH, or go on with --resume"
         )
 
 

@@ -35,7 +35,7 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
     output, save = options.folder, options.save
     columns: dict[str, str] = {}
     used: list[Job] = []
-    classes: tuple[str, ...] = ("cell",)
+    classes: tuple[str, ...] = ()
     for part in parts_of(jobs, output):
         used += [] if part.error else [part.job]
         classes = max([classes, *(result.classes for result in part.results)], key=len)
@@ -46,7 +46,7 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
     tables = [output / name if kind in save else None for kind, name in (("csv", CSV), ("parquet", PARQUET))]
     shared = Counter(job.path.name for job in used)
     with ExitStack() as stack:
-        coco = stack.enter_context(CocoWriter(output / COCO, classes)) if "coco" in save else None
+        coco = stack.enter_context(CocoWriter(output / COCO, classes or ("cell",))) if "coco" in save else None
         table = stack.enter_context(TableWriter(*tables, columns)) if any(tables) else None
         for part in parts_of(used, output):
             name = part.job.path.name if shared[part.job.path.name] == 1 else part.job.path.as_posix()

@@ -51,6 +51,7 @@ class Detector(Protocol):
         whole: pixels of the largest image that is predicted in one piece.
         side: pixels of the side of tiles for larger ones.
         cap: cells that it gives for one region at most; None without a limit.
+        has_probability: it predicts the probability of pixels.
     """
 
     classes: tuple[str, ...]
@@ -59,6 +60,7 @@ class Detector(Protocol):
     whole: int
     side: int
     cap: int | None
+    has_probability: bool
 
     def fit(self, sample: np.ndarray) -> Prepare:
         """How grey values of an image, of which (H, W) or (H, W, 3) ``sample`` are enough, become input."""
@@ -97,6 +99,8 @@ class InstanceDetector:
         classes: names of the categories.
         min_score: cells of a lower score are left out, before their masks are made.
     """
+
+    has_probability = False
 
     def __init__(
         self, cfg: CfgNode, network: Network, trunk: Trunk | None, classes: Sequence[str], min_score: float
@@ -154,7 +158,7 @@ class SemanticDetector:
         cell_type: of the images, for an ensemble.
     """
 
-    classes, cap = ("cell",), None
+    classes, cap, has_probability = ("cell",), None, True
 
     def __init__(self, predictor: SemanticPredictor, cell_type: str | None = None) -> None:
         self.member, self.predictor = predictor.member(cell_type), predictor

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import DatasetError
 from .loading import load_detector
 from .parts import Job, Part, read_part, write_part
-from .worker import RunOptions, Worker, output_errors
+from .worker import RunOptions, Tell, Worker, output_errors
 
 __all__ = ["ENGINES", "local", "ray"]
 
@@ -23,15 +23,20 @@ ENGINES = ("local", "ray")
 _worker: Worker | None = None
 
 
-def local(jobs: Sequence[Job], options: RunOptions, workers: int = 1) -> Iterator[Part]:
+def local(
+    jobs: Sequence[Job], options: RunOptions, workers: int = 1, tell: Tell = lambda frame, done, total: None
+) -> Iterator[Part]:
     """Parts as they get ready, from this process, or from several of one thread each.
+
+    Args:
+        tell: see :class:`.segmenter.CellSegmenter`; by one process only.
 
     Raises:
         OutputError: a result cannot be written.
         UserError: the model cannot be loaded.
     """
     if workers <= 1:
-        worker = Worker(options)
+        worker = Worker(options, tell)
         for group in _groups(jobs, options.images.batch):
             yield from worker(group)
         return

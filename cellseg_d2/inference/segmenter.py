@@ -12,55 +12,19 @@ import numpy as np
 
 from ..engine.errors import UserError
 from .adaptation import Adaptation, AdaptedRegion, magnification
-from .axes import RGB
 from .detectors import Detector, Found, Prepare
 from .grey import View, view_of
+from .image_options import ImageOptions, frame_of
 from .loading import ModelOptions, load_detector
 from .merging import merge_tiles
 from .reader import open_image
 from .records import Frame
 from .result import SegmentedImage
-from .tiling import Tile, plan_tiles, stitch, tile_for
+from .tiling import Stitcher, Tile, plan_tiles, tile_for
 
 __all__ = ["CellSegmenter", "ImageOptions"]
 
 STITCHED = 1 << 26  # pixels, of the largest image whose probability map is kept
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """How images are taken; picklable.
-
-    Attributes:
-        tile: "auto" (large images in tiles), "off", or the side of tiles in pixels.
-        overlap: of tiles, in pixels; None: twice the size of cells.
-        batch: regions that go through the network together.
-        channel: place from 0 or name, of images of several channels.
-        axes: of image files, where they do not say them, see :func:`.reader.open_image`.
-        pixel_size: micrometres, where files do not say it, or in the place of what they say.
-        interval: seconds from frame to frame, likewise.
-        adapt: adapt grey values and magnification to LIVECell's microscope, see :class:`.adaptation.Adaptation`.
-    """
-
-    tile: str | int = "auto"
-    overlap: int | None = None
-    batch: int = 1
-    channel: str | int | None = None
-    axes: str | None = None
-    pixel_size: float | None = None
-    interval: float | None = None
-    adapt: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise UserError for values out of range."""
-        if self.tile not in ("auto", "off") and not (str(self.tile).isdecimal() and int(self.tile) >= 64):
-            raise UserError(f"--tile {self.tile}: give auto, off, or a side of at least 64 pixels")
-        if self.batch < 1:
-            raise UserError(f"--batch {self.batch}: give a number above 0")
-        for name in ("pixel_size", "interval"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"--{name.replace('_', '-')} {value}: give a number above 0")
 
 
 @dataclass
@@ -71,6 +35,7 @@ class _Pending:
     tiles: list[Tile]
     scale: float
     found: list[Found | None]
+    maps: Stitcher | None
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "network": 0.0, "merge": 0.0})
 
 
@@ -80,6 +45,7 @@ class CellSegmenter:
     Args:
         detector: the model.
         options: how images are taken.
+        tell: called after each region with its frame, how many of its regions are done, and how many there are.
 
     Examples:
         >>> segmenter = CellSegmenter.from_pretrained("output/mine", min_score=0.4)  # doctest: +SKIP
@@ -87,8 +53,13 @@ class CellSegmenter:
         >>> len(result.cells), result.labels().max(), result.table()["area"].mean()  # doctest: +SKIP
     """
 
-    def __init__(self, detector: Detector, options: ImageOptions | None = None) -> None:
-        self.detector, self.options = detector, options or ImageOptions()
+    def __init__(
+        self,
+        detector: Detector,
+        options: ImageOptions | None = None,
+        tell: Callable[[Frame, int, int], None] = lambda frame, done, total: None,
+    ) -> None:
+        self.detector, self.options, self.tell = detector, options or ImageOptions(), tell
 
     @classmethod
     def from_pretrained(
@@ -185,7 +156,7 @@ class CellSegmenter:
         """Of a path or an array."""
         if isinstance(image, str | Path):
             return self.frames_of(image)
-        return iter([_of_array(np.asarray(image), self.options)])
+        return iter([frame_of(np.asarray(image), self.options)])
 
     def _plan(self, frame: Frame) -> tuple[_Pending, Callable[[Tile], np.ndarray]]:
         """The tiles of a frame, and what reads the prepared grey values of one."""
@@ -198,7 +169,9 @@ class CellSegmenter:
         else:
             adapted, prepare = None, self.detector.fit(view.sample())
         tiles = self._tiles(view, scale / self.detector.scale)
-        return _Pending(frame, tiles, scale, [None] * len(tiles)), partial(_region, view, adapted, prepare)
+        stitched = self.detector.has_probability and len(tiles) > 1 and view.size[0] * view.size[1] <= STITCHED
+        maps = Stitcher(*view.size) if stitched else None
+        return _Pending(frame, tiles, scale, [None] * len(tiles), maps), partial(_region, view, adapted, prepare)
 
     def _tiles(self, view: View, magnification: float) -> list[Tile]:
         """Where the network looks; an image of up to half as much again as a tile has is taken in one piece."""
@@ -222,21 +195,23 @@ class CellSegmenter:
         results = self.detector([region for _, _, region in batch], batch[0][0].scale)
         share = (time.perf_counter() - began) / len(batch)
         for (pending, number, _), found in zip(batch, results, strict=True):
-            pending.found[number] = found
+            if pending.maps and found.probability is not None:
+                pending.maps.add(pending.tiles[number], found.probability)
+            # or the maps of all tiles of a large image would be kept
+            pending.found[number] = found if len(pending.tiles) == 1 else replace(found, probability=None)
             pending.seconds["network"] += share
+            self.tell(pending.frame, number + 1, len(pending.tiles))
         batch.clear()
 
     def _finished(self, pending: _Pending) -> SegmentedImage:
         """The cells of a frame from those of its tiles."""
         began, found = time.perf_counter(), pending.found
         height, width = pending.frame.size
-        maps = [each.probability for each in found]
         if len(pending.tiles) == 1:
-            cells, probability = found[0].cells, maps[0]
+            cells, probability = found[0].cells, found[0].probability
         else:
             cells = merge_tiles(pending.tiles, [each.cells for each in found], height, width)
-            keeps = maps[0] is not None and height * width <= STITCHED
-            probability = stitch(pending.tiles, maps) if keeps else None
+            probability = pending.maps.probability if pending.maps else None
         pending.seconds["merge"] += time.perf_counter() - began
         notes = _notes(pending, self.detector.cap)
         return SegmentedImage(pending.frame, cells, self.detector.classes, probability, pending.seconds, notes)
@@ -254,14 +229,3 @@ def _region(view: View, adapted: AdaptedRegion | None, prepare: Prepare, tile: T
     """The input of the network for a tile, before it is scaled."""
     region = view[tile.y0 : tile.y1, tile.x0 : tile.x1]
     return prepare(region if adapted is None else adapted(region, (tile.y0, tile.x0)))
-
-
-def _of_array(image: np.ndarray, options: ImageOptions) -> Frame:
-    """A frame of an array."""
-    if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
-        raise ValueError(f"an image is a numeric array (H, W) or (H, W, C), not {image.shape} of {image.dtype}")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(image))} values of the image are not finite")
-    image = image.astype(np.uint8) * 255 if image.dtype == bool else image
-    channels = ("",) if image.ndim == 2 else RGB if image.shape[2] == 3 else ("",) * image.shape[2]
-    return Frame(Path(), "", image, {}, channels, options.pixel_size, options.interval)

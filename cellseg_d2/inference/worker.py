@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,16 +11,18 @@ from pathlib import Path
 import pandas as pd
 
 from ..engine.errors import OutputError
+from .image_options import ImageOptions
 from .loading import ModelOptions, load_detector
 from .measure import measure_cells
 from .outputs import OutputOptions, remove_outputs, write_file_outputs, write_frame_outputs
 from .parts import Blank, Job, Part, digest, write_part
 from .reader import open_image
 from .records import Frame, FrameCells
-from .segmenter import CellSegmenter, ImageOptions
+from .segmenter import CellSegmenter
 
-__all__ = ["RunOptions", "Worker", "output_errors", "unpixelled"]
+__all__ = ["RunOptions", "Tell", "Worker", "output_errors", "unpixelled"]
 
+Tell = Callable[[Frame, int, int], None]
 # What a bad image raises: damaged files (ValueError), missing ones, images that are too large for the memory
 IMAGE_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
 
@@ -46,11 +48,15 @@ class RunOptions:
 
 
 class Worker:
-    """Callable that does files; it loads the model when it is made."""
+    """Callable that does files; it loads the model when it is made.
 
-    def __init__(self, options: RunOptions) -> None:
+    Args:
+        tell: see :class:`.segmenter.CellSegmenter`.
+    """
+
+    def __init__(self, options: RunOptions, tell: Tell = lambda frame, done, total: None) -> None:
         self.options = options
-        self.segmenter = CellSegmenter(load_detector(options.model), options.images)
+        self.segmenter = CellSegmenter(load_detector(options.model), options.images, tell)
 
     def __call__(self, jobs: Sequence[Job]) -> list[Part]:
         """Do files together, their frames in batches; where that fails, one by one, so that a bad file stops no other.

@@ -1,4 +1,4 @@
-"""LapTrack on our costs: the same tracks as ours where films are plain, and nearly the annotated ones of a real film."""
+"""LapTrack on our costs: the same tracks as ours in plain films, and nearly the annotated ones of a real film."""
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ def same(ours, theirs):
 
 def dividing():
     """A mother in frames 0..3, daughters of half her area from frame 4 on."""
-    daughters = [[cell(92 - 2 * t, 80), cell(108 + 2 * t, 80)] for t in range(5)]
+    daughters = [[cell(93 - 2 * t, 80), cell(109 + 2 * t, 80)] for t in range(5)]
     return [[cell(100, 80, 14)]] * 4 + daughters
 
 

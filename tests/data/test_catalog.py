@@ -5,7 +5,15 @@ import logging
 import pytest
 from detectron2.data import DatasetCatalog
 
-from cellseg_d2.data.datasets import DatasetError, check_num_classes, follow_num_classes, load, register_coco, resolve
+from cellseg_d2.data.datasets import (
+    DatasetError,
+    check_num_classes,
+    follow_num_classes,
+    load,
+    note_data,
+    register_coco,
+    resolve,
+)
 
 
 def test_cell_type_is_filled_in(cfg):
@@ -105,6 +113,21 @@ def test_the_number_of_classes_follows_from_the_data(cfg, tmp_path, discs, writt
     cfg.DATASETS.TEST = ("livecell_test",)  # one class, so that no number is right
     follow_num_classes(cfg)
     assert [head.NUM_CLASSES for head in heads] == [1, 1]
+
+
+def test_a_model_does_not_take_one_class_for_another(cfg, tmp_path, discs, written):
+    coco = discs(images=1)
+    coco["categories"] = [{"id": 1, "name": "live"}, {"id": 2, "name": "dead"}]
+    register_coco("t_order", *written(tmp_path, coco))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, cfg.INPUT.MIN_SIZE_TEST = ("t_order",), (), 0
+    for weights, before in (("", ("dead", "live")), ("model.pth", ()), ("model.pth", ("live", "dead")),
+                            ("model.pth", ("cell",))):  # fmt: skip
+        cfg.MODEL.WEIGHTS, cfg.DATASETS.CLASSES = weights, before
+        note_data(cfg)
+        assert cfg.DATASETS.CLASSES == ("live", "dead")
+    cfg.DATASETS.CLASSES = ("dead", "live")
+    with pytest.raises(DatasetError, match="classes are dead, live, but the data's live, dead: .* --class dead live"):
+        note_data(cfg)
 
 
 def test_a_data_set_without_images(tmp_path, discs, written):

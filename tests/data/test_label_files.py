@@ -20,8 +20,8 @@ from cellseg_d2.data.label_files import (
     label_segmentations,
     read_binary,
     read_labels,
-    read_rois,
 )
+from cellseg_d2.data.roi_files import read_rois
 
 LABELS = np.zeros((20, 30), np.int32)
 LABELS[2:6, 3:9], LABELS[6:9, 3:9], LABELS[15:, 25:], LABELS[0, 0] = 1, 2, 70, 70  # 70 is in two pieces

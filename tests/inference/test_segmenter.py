@@ -14,14 +14,16 @@ from cellseg_d2.data.image_io import CorruptImageError
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.errors import UserError
 from cellseg_d2.inference.detectors import Found
+from cellseg_d2.inference.image_options import ImageOptions
 from cellseg_d2.inference.records import Frame
-from cellseg_d2.inference.segmenter import CellSegmenter, ImageOptions
+from cellseg_d2.inference.segmenter import CellSegmenter
 
 
 class Blobs:
     """Detector without a network: what is brighter than half of the image's largest value; sees scaled images."""
 
     classes, scale, cell_size, whole, side, cap = ("cell",), 1.0, 24.0, 200 * 200, 128, None
+    has_probability = True
 
     def __init__(self):
         self.seen, self.sharing = [], []
@@ -75,7 +77,9 @@ def same_cells(one, other):
 def test_tiles_find_what_the_whole_image_has():
     image, count = field()
     detector = Blobs()
-    tiled = CellSegmenter(detector)(image)
+    told = []
+    tiled = CellSegmenter(detector, tell=lambda frame, done, total: told.append((done, total)))(image)
+    assert told == [(done, len(detector.seen)) for done in range(1, len(detector.seen) + 1)]
     assert len(detector.seen) > 4 and all(shape[0] <= 256 for _, shape, _ in detector.seen)
     whole = CellSegmenter(Blobs(), ImageOptions(tile="off"))(image)
     assert len(tiled) == len(whole) == count

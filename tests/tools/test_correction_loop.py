@@ -17,11 +17,13 @@ import pytest
 import roifile
 import shapely
 import tifffile
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from pycocotools import mask as mask_util
 
 from cellseg_d2.data.rle import as_rle
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
+from cellseg_d2.engine.errors import OutputError
 from cellseg_d2.files import sha256
 from cellseg_d2.inference.detectors import Found, InstanceDetector
 
@@ -58,7 +60,7 @@ def call(tool, *arguments):
 
 
 def train(config, json_file, images, output, *more):
-    """tools/train_net.py, evaluated on what it is trained on; logging is left as it was."""
+    """tools/train_net.py, evaluated on what it is trained on; logging and data sets are left as they were."""
     custom = [f"DATASETS.CUSTOM.{split}_{kind}" for split in ("TRAIN", "VAL") for kind in ("JSON", "IMAGES")]
     data = [word for key, value in zip(custom, [json_file, images] * 2) for word in (key, value)]
     words = map(str, ["--config-file", config, *TINY, *data, "OUTPUT_DIR", output, *more])
@@ -69,6 +71,8 @@ def train(config, json_file, images, output, *more):
     finally:
         for log, (level, propagate, handlers) in zip(loggers, before, strict=True):
             log.level, log.propagate, log.handlers = level, propagate, handlers
+        for name in {"custom_train", "custom_val"} & set(DatasetCatalog.list()):
+            DatasetCatalog.remove(name)
 
 
 def mistaken(truth):
@@ -224,7 +228,7 @@ def convert(work, tmp_path):
     return run
 
 
-def test_stacks_of_labels_and_geojson(work, predicted, tmp_path):
+def test_stacks(work, predicted, tmp_path):
     folder, truths = work
     stack = tifffile.imread(predicted[1] / "labels" / "film.tif")
     assert stack.shape == (2, SIZE, SIZE)
@@ -234,6 +238,7 @@ def test_stacks_of_labels_and_geojson(work, predicted, tmp_path):
     tifffile.imwrite(tmp_path / "painted" / "film.tif", better, photometric="minisblack")  # as napari saves a stack
     for kind, source, wanted in (
         ("labels", tmp_path / "painted", films),
+        ("rois", predicted[1] / "rois", map(mistaken, films)),
         ("geojson", predicted[1] / "geojson", map(mistaken, films)),
     ):
         options = ["--input", source, "--images", folder / "films", "--output", tmp_path / kind]
@@ -286,7 +291,10 @@ def test_training_goes_on_from_the_model(work, model, corrected, tmp_path):
     folder, _ = work
     start = model / "model_final.pth"
     options = ["MODEL.WEIGHTS", start, "SOLVER.MAX_ITER", 9]
-    train(model / "config.yaml", corrected / "annotations.json", folder / "images", tmp_path / "second", *options)
+    data = model / "config.yaml", corrected / "annotations.json", folder / "images"
+    with pytest.raises(OutputError, match="the model would be replaced"):
+        train(*data, model, *options)
+    train(*data, tmp_path / "second", *options)
     log = (tmp_path / "second" / "log.txt").read_text()
     loaded, total = re.search(rf"{start}: (\d+) of (\d+) tensors loaded", log).groups()
     assert loaded == total and "not in the file" not in log and "other shape" not in log

@@ -95,7 +95,7 @@ def _pages(image: Path, file: Path) -> Sequence[int | None]:
         counts.append(len(stack.pages) if stack else None)
     if counts[0] != counts[1]:
         told = [f"{path} has {count or 'no'} pages" for path, count in zip((file, image), reversed(counts))]
-        raise DatasetError(f"{' and its image '.join(told)}; labels and image need the same frames")
+        raise DatasetError(f"{' and its image '.join(told)}; labels and image need the same frames, along one axis")
     return [None] if counts[0] is None else range(counts[0])
 
 

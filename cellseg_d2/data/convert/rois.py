@@ -1,8 +1,8 @@
-"""ImageJ: a zip of the ROI Manager for each image."""
+"""ImageJ: a zip of the ROI Manager for each image, or for each stack."""
 
 import zipfile
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,15 +10,16 @@ import numpy as np
 import roifile
 
 from ...errors import DatasetError
-from ..label_files import ROI_SUFFIXES, read_rois
 from ..rle import as_rle
+from ..roi_files import ROI_SUFFIXES, open_rois, require_one_slice, roi_segmentations
 from .labels import label_numbers
 from .outline import rings
 from .output import write_each
 from .pairs import list_files, pair_files
 from .records import Cell, Notes, Picture, Request, Source
+from .stacks import open_stack
 
-__all__ = ["roi_sources", "write_rois"]
+__all__ = ["imagej_roi", "roi_sources", "write_rois"]
 
 # ImageJ keeps corners as 16-bit numbers
 LARGEST_SIDE = 60535
@@ -26,10 +27,17 @@ _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 
 
 def roi_sources(request: Request, notes: Notes) -> list[Source]:
-    """The images with their zips; a ROI's properties ``class`` and ``label`` are kept where it has them."""
+    """The images, or the pages of stacks, with their zips; a ROI's properties ``class`` and ``label`` are kept.
+
+    Each ROI of a stack's zip goes to the page that ImageJ shows it on.
+    """
     files = [request.input] if request.input.is_file() else list_files(request.input, ROI_SUFFIXES)
-    pairs = pair_files(request, files, notes)
-    return [Source(image, partial(_read, file, request.category)) for image, file in pairs]
+    sources = []
+    for image, file in pair_files(request, files, notes):
+        stack = open_stack(image)
+        pages = [None] if stack is None else range(len(stack.pages))
+        sources += [Source(image, partial(_read, image, file, page, request.category), page) for page in pages]
+    return sources
 
 
 def write_rois(pictures: Iterable[Picture], folder: Path, classes: Sequence[str], notes: Notes) -> int:
@@ -41,18 +49,47 @@ def write_rois(pictures: Iterable[Picture], folder: Path, classes: Sequence[str]
     return write_each(pictures, folder, ".zip", lambda picture, _: _zip(picture, notes))
 
 
-def _read(file: Path, category: str, height: int, width: int, notes: Notes) -> list[Cell]:
-    """The cells of a zip or a single .roi file."""
-    segmentations = read_rois(file, height, width)
-    read = roifile.roiread(file)
-    rois = read if isinstance(read, list) else [read]
+def _read(
+    image: Path, file: Path, page: int | None, category: str, height: int, width: int, notes: Notes
+) -> list[Cell]:
+    """The cells of a zip or a single .roi file, of a stack those of a page."""
+    status = file.stat()
+    rois = _open(file, status.st_mtime_ns, status.st_size)
+    if page is None:
+        require_one_slice(file, rois)
+    else:
+        rois = _on_page(image, file, rois, page)
     cells = []
-    for roi, segmentation in zip(rois, segmentations, strict=True):
+    for roi, segmentation in zip(rois, roi_segmentations(file, rois, height, width), strict=True):
         own = dict(line.split(":", 1) for line in roi.props.splitlines() if ":" in line)
         label = own.get("label", "").strip()
         number = int(label) if label.isascii() and label.isdigit() and int(label) else None
         cells.append(Cell(segmentation, own.get("class", "").strip() or category, number))
     return cells
+
+
+@lru_cache(maxsize=1)  # the pages of a stack ask for its zip one by one
+def _open(file: Path, modified: int, size: int) -> list[roifile.ImagejRoi]:
+    """See open_rois; ``modified`` and ``size`` tell a file from an older one of its name."""
+    return open_rois(file)
+
+
+def _on_page(image: Path, file: Path, rois: list[roifile.ImagejRoi], page: int) -> list[roifile.ImagejRoi]:
+    """The ROIs of a page: by their time or depth, as the stack runs, else (no hyperstack) by their slice.
+
+    Raises:
+        DatasetError: a ROI of the file lies on no page, or behind the last one.
+    """
+    stack = open_stack(image)
+    places = [getattr(roi, f"{stack.axis}_position") or roi.position for roi in rois]
+    for roi, place in zip(rois, places):
+        if not 1 <= place <= len(stack.pages):
+            told = f"on slice {place}" if place > 0 else "on no slice of its own (position 0)"
+            raise DatasetError(
+                f"{file}: outline {roi.name!r} lies {told}, but {image} is a stack of {len(stack.pages)} pages, to one "
+                f"of which each outline has to belong; set its position in ImageJ's ROI Manager (More > Properties)"
+            )
+    return [roi for roi, place in zip(rois, places) if place == page + 1]
 
 
 def _zip(picture: Picture, notes: Notes) -> bytes:

@@ -11,16 +11,15 @@ from pycocotools import mask as mask_util
 from ...errors import DatasetError
 from ..image_io import CorruptImageError, read_raw
 from ..label_files import (
-    ROI_SUFFIXES,
     check_labels,
     instances_of_mask,
     is_binary,
     label_segmentations,
     read_binary,
     read_labels,
-    read_rois,
 )
 from ..label_maps import rasterise
+from ..roi_files import ROI_SUFFIXES, read_rois
 
 __all__ = ["ignore_margin", "read_outlines"]
 

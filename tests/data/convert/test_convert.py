@@ -17,8 +17,9 @@ from cellseg_d2.data.convert import FORMATS
 from cellseg_d2.data.convert.outline import ellipse, one_polygon, polygons, rings
 from cellseg_d2.data.datasets import load, register_coco, roots
 from cellseg_d2.data.image_io import read_raw
-from cellseg_d2.data.label_files import read_labels, read_rois
+from cellseg_d2.data.label_files import read_labels
 from cellseg_d2.data.rle import as_rle
+from cellseg_d2.data.roi_files import read_rois
 
 EXACT = ("labels", "rois", "labelme", "vgg", "yolo")  # all but masks, which do not part cells that touch
 

@@ -12,7 +12,7 @@ from pycocotools import mask as mask_util
 
 from cellseg_d2.data.convert import Notes, Request
 from cellseg_d2.data.convert.rois import roi_sources
-from cellseg_d2.data.label_files import read_rois
+from cellseg_d2.data.roi_files import read_rois
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.inference.writers import write_rois
 
