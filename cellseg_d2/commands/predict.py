@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,21 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.table import Table
 
 from ..data.download import Transfer
+from ..engine.errors import UserError
 from ..inference import engines
 from ..inference.collect import collect, parts_of, write_summary
 from ..inference.image_options import ImageOptions
 from ..inference.loading import ModelOptions
 from ..inference.model_folder import versions
-from ..inference.outputs import OutputOptions, folders, protect
+from ..inference.outputs import OutputOptions, folders
 from ..inference.parts import Job, Part
+from ..inference.protection import alone, earlier_outputs, protect
 from ..inference.records import Frame
 from ..inference.sources import find_images, output_names
 from ..inference.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
 from .console import console
-from .track import films, track_film
+from .track import follow, groups
 
 __all__ = ["run"]
 
@@ -35,33 +37,43 @@ def run(args: Namespace) -> int:
         for name, about in available().items():
             console.print(f"{name}: {about}")
         return 0
-    output, transfer = args.output, Transfer(console.print)
-    files = find_model(args.model, args.weights, transfer)
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: give a number above 0")
+    if args.ray_address and args.engine != "ray":
+        raise UserError("--ray-address is for --engine ray")
+    files = find_model(args.model, args.weights, Transfer(console.print))
     if files.licence:
         console.print(f"{files.name}: {files.licence}")
-    paths = find_images(args.input, folders(output))
-    jobs = [Job(path, name) for path, name in zip(paths, output_names(paths))]
     options = _options(args, files.sha256)
-    protect(jobs, output)
+    paths = find_images(args.input, folders(args.output))
+    jobs = [Job(path, name) for path, name in zip(paths, output_names(paths))]
     about = {"versions": versions(), "model": {"name": files.name, "sha256": files.sha256}}
-    about["options"] = dict(vars(args))
-    about["options"] = {key: str(v) if isinstance(v, Path) else v for key, v in about["options"].items()}
-    with output_errors(output):
-        if not (output / "run.json").is_file():
-            write_summary([], output, options.made_by, {}, about)
+    about["options"] = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
+    with output_errors(args.output), alone(args.output):
+        protect(jobs, args.output)
+        return _run(jobs, options, args, about)
+
+
+def _run(jobs: list[Job], options: RunOptions, args: Namespace, about: Mapping[str, Any]) -> int:
+    """Predict into a folder that is this run's own."""
+    output = args.output
+    earlier = earlier_outputs(output)
+    # What is broken off from here on leaves files of all images that no record tells of: they may be replaced
+    write_summary(jobs, output, options.made_by, {}, about)
     done, parts = _split_done(jobs, options) if args.resume else ([], [])
-    todo = [job for job in jobs if job not in set(done)]
+    left = set(done)
     if args.resume:
         console.print(f"{len(done)} of {len(jobs)} images are done already", soft_wrap=True)
+    failed: list[Part] = []
     try:
-        _predict(todo, options, args, sum(part.cells for part in parts))
-        if args.track:
-            _track(jobs, options, args.tracker)
+        failed += _predict([job for job in jobs if job not in left], options, args, sum(part.cells for part in parts))
+        failed += _track(jobs, options, args.tracker) if args.track else []
     finally:  # also of what was done before Ctrl-C
-        with output_errors(output):
-            written = collect(jobs, options.outputs)
-            write_summary(jobs, output, options.made_by, written, about)
-    return _show(list(parts_of(jobs, output)), jobs, args)
+        written = {name: known for name, known in earlier.items() if (output / name).is_file()}
+        written |= collect(jobs, options.outputs)
+        noted = {part.job for part in parts_of(jobs, output) if part.error}
+        write_summary(jobs, output, options.made_by, written, about, [part for part in failed if part.job not in noted])
+    return _show(list(parts_of(jobs, output)), failed, jobs, args)
 
 
 def _options(args: Namespace, model_sha256: str) -> RunOptions:
@@ -87,10 +99,11 @@ def _split_done(jobs: list[Job], options: RunOptions) -> tuple[list[Job], list[P
     return [part.job for part in parts], parts
 
 
-def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) -> None:
-    """Run the engine with a progress bar; the first images tell how they were understood."""
+def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) -> list[Part]:
+    """Run the engine with a progress bar; the first images tell how they were understood. Returns what failed."""
     if not jobs:
-        return
+        return []
+    failed, missing = [], set(jobs)
     engine = getattr(engines, args.engine)
     columns = (
         *Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("{task.fields[found]} cells"),
@@ -108,21 +121,31 @@ def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) 
         more = {"address": args.ray_address} if args.engine == "ray" else {"tell": tell}
         for part in engine(jobs, options, args.workers, **more):
             found += part.cells
+            failed += [part] if part.error else []
+            missing.discard(part.job)
             progress.update(task, advance=1, found=found, description="predicting")
             kind = part.understood.partition(": ")[2]
             if kind and kind not in said and len(said) < 5:
                 said.add(kind)
                 progress.console.print(f"read {part.understood}")
+    return failed + [Part(job, options.made_by, error="the engine gave no result") for job in jobs if job in missing]
 
 
-def _track(jobs: list[Job], options: RunOptions, linker: str) -> None:
-    """Link the cells of each film."""
-    found = list(films(jobs, options.outputs.folder))
-    for film in found:
-        tracks, fits = track_film(film, options, linker)
-        console.print(f"{film.name}: {len(tracks)} tracks in {len(film.frames)} frames; {fits['count'].text}")
-    if not found:
+def _track(jobs: list[Job], options: RunOptions, linker: str) -> list[Part]:
+    """Link the cells of each film. Returns what could not be followed, as if its first image had failed."""
+    failed, number = [], 0
+    for parts, films in groups(jobs, options.outputs.folder):
+        for followed in follow(parts, films, options, linker):
+            number += 1
+            name, frames = followed.film.name, followed.film.frames
+            if followed.tracks is None:
+                failed.append(Part(parts[0].job, options.made_by, error=f"--track {name}: {followed.error}"))
+                continue
+            growth = followed.fits["count"].text
+            console.print(f"{name}: {len(followed.tracks)} tracks in {len(frames)} frames; {growth}")
+    if not number:
         console.print("--track: there is no stack with a time axis, and no folder with several images")
+    return failed
 
 
 class _Speed(TextColumn):
@@ -137,9 +160,9 @@ class _Speed(TextColumn):
         return super().render(task)
 
 
-def _show(parts: list[Part], jobs: list[Job], args: Namespace) -> int:
+def _show(parts: list[Part], failed: list[Part], jobs: list[Job], args: Namespace) -> int:
     """What was found, and what could not be used."""
-    used, failed = [part for part in parts if not part.error], [part for part in parts if part.error]
+    used = [part for part in parts if not part.error]
     total = sum(part.seconds.get("all", 0.0) for part in used)
     table = Table(show_footer=True)
     table.add_column("image", footer=f"{len(used)} images", overflow="fold")

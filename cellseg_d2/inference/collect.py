@@ -8,7 +8,7 @@ from typing import Any
 
 from ..files import sha256, write_json
 from .measure import measure_columns
-from .outputs import COCO, CSV, OF_FILE, PARQUET, SUMMARY, OutputOptions
+from .outputs import COCO, CSV, OF_FILE, PARQUET, SUMMARY, OutputOptions, stem_of
 from .parts import Job, Part, read_part
 from .records import FrameCells
 from .writers import CocoWriter, TableWriter
@@ -39,9 +39,8 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
     for part in parts_of(jobs, output):
         used += [] if part.error else [part.job]
         classes = max([classes, *(result.classes for result in part.results)], key=len)
-        for result in part.results:
-            tracked = any("track_id" in cell for cell in result.cells)
-            found = measure_columns([result.frame], tracked)
+        for result, table in zip(part.results, part.tables, strict=True):
+            found = measure_columns([result.frame], "track_id" in table.columns)
             columns |= {name: kind for name, kind in found.items() if name not in columns}
     tables = [output / name if kind in save else None for kind, name in (("csv", CSV), ("parquet", PARQUET))]
     shared = Counter(job.path.name for job in used)
@@ -52,11 +51,16 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
             name = part.job.path.name if shared[part.job.path.name] == 1 else part.job.path.as_posix()
             for result, rows in zip(part.results, part.tables, strict=True):
                 if coco:
-                    coco.add(image_entry(result, part.job, name, options), result.cells)
+                    coco.add(image_entry(result, part.job, name, options), _labelled(result.cells))
                 if table:
                     table.add(rows)
     written = [COCO] * ("coco" in save) + [path.name for path in tables if path]
     return {name: sha256(output / name) for name in written}
+
+
+def _labelled(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Cells with ``label``, their value in the label image and ``id`` in the tables."""
+    return [{"label": number, **cell} for number, cell in enumerate(cells, start=1)]
 
 
 def image_entry(result: FrameCells, job: Job, file_name: str, options: OutputOptions) -> dict[str, Any]:
@@ -68,13 +72,18 @@ def image_entry(result: FrameCells, job: Job, file_name: str, options: OutputOpt
         entry |= {"file_name": f"{frame.name}.tif", "source": file_name, **frame.place}
     if "labels" in options.save:
         folder, suffix, _ = OF_FILE["labels"]
-        entry["labels"] = f"{folder}/{job.name}{suffix}"
+        entry["labels"] = f"{folder}/{stem_of(frame, job.name)}{suffix}"
     calibration = {"pixel_size_um": frame.pixel_size, "interval_s": frame.interval}
     return entry | {key: value for key, value in calibration.items() if value is not None}
 
 
 def write_summary(
-    jobs: Sequence[Job], output: Path, made_by: str, files: Mapping[str, str], run: Mapping[str, Any]
+    jobs: Sequence[Job],
+    output: Path,
+    made_by: str,
+    files: Mapping[str, str],
+    run: Mapping[str, Any],
+    failed: Sequence[Part] = (),
 ) -> Path:
     """Write ``run.json``: how the run was made, each image, each failure.
 
@@ -82,8 +91,11 @@ def write_summary(
         made_by: of this run; images of an earlier one with other options, which this one did not come to, are marked.
         files: of :func:`collect`.
         run: what else it says: versions, model, options.
+        failed: files that could not be used in this run, although there are results of an earlier one.
     """
-    images, failures = [], []
+    images, failures = [], [
+        {"file": str(part.job.path.resolve()), "name": part.job.name, "error": part.error} for part in failed
+    ]
     for part in parts_of(jobs, output):
         file = str(part.job.path.resolve())
         if part.error:

@@ -105,8 +105,6 @@ class InstanceDetector:
     def __init__(
         self, cfg: CfgNode, network: Network, trunk: Trunk | None, classes: Sequence[str], min_score: float
     ) -> None:
-        if not 0 <= min_score <= 1:
-            raise ValueError(f"--min-score {min_score}: scores lie in 0..1")
         self.network, self.trunk, self.classes, self.min_score = network, trunk, tuple(classes), min_score
         self.scale = cfg.INPUT.MIN_SIZE_TEST / cfg.INPUT.FRAME_SIDE if cfg.INPUT.MIN_SIZE_TEST else 1.0
         self.cell_size = cfg.MODEL.FCOS.SIZES_OF_INTEREST[1] / self.scale

@@ -42,6 +42,8 @@ class ImageOptions:
             raise UserError(f"--tile {self.tile}: give auto, off, or a side of at least 64 pixels")
         if self.batch < 1:
             raise UserError(f"--batch {self.batch}: give a number above 0")
+        if self.overlap is not None and self.overlap < 0:
+            raise UserError(f"--overlap {self.overlap}: give a number of pixels, 0 or more")
         for name in ("pixel_size", "interval"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -1,5 +1,6 @@
 """From a model's name or files to a detector that is ready."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +56,17 @@ class ModelOptions:
     split: str | None = None
     cell_type: str | None = None
     trust: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UserError for values out of range."""
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"--threads {self.threads}: give a number above 0")
+        if not 0 <= self.min_score <= 1:
+            raise UserError(f"--min-score {self.min_score}: scores lie in 0..1")
+        if self.max_cells is not None and self.max_cells < 1:
+            raise UserError(f"--max-cells {self.max_cells}: give a number above 0")
+        if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"--device {self.device}: give cpu, cuda or cuda:N")
 
 
 def load_detector(options: ModelOptions, files: ModelFiles | None = None) -> Detector:
@@ -140,8 +152,6 @@ def networks_folder(files: ModelFiles) -> Path:
 
 def _cap(cells: int) -> list:
     """Options for at most so many cells a region, of some more candidates on each level."""
-    if cells < 1:
-        raise UserError(f"--max-cells {cells}: give a number above 0")
     return ["MODEL.FCOS.POST_NMS_TOPK_TEST", cells, "MODEL.FCOS.PRE_NMS_TOPK_TEST", max(1000, 2 * cells)]
 
 

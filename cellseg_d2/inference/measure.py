@@ -28,7 +28,7 @@ def measure_columns(frames: Iterable[Frame], tracked: bool = False) -> dict[str,
         tracked: whether cells have a ``track_id``.
     """
     frames = list(frames)
-    axes = [axis for axis in ("t", "z") if any(axis in frame.place for frame in frames)]
+    axes = [axis for axis in ("p", "t", "z") if any(axis in frame.place for frame in frames)]
     channels = dict.fromkeys(suffix for frame in frames for suffix in _suffixes(frame))
     calibrated = any(frame.pixel_size is not None for frame in frames)
     numbers = ["score", "mask_score", *SHAPE]
@@ -44,8 +44,8 @@ def measure_cells(result: FrameCells) -> pd.DataFrame:
 
     Columns, one row a cell in the order of the cells:
 
-    - ``image`` name of the frame, ``file``, ``t`` and ``z`` place in a stack from 0 (where there are several frames),
-      ``id`` 1..N, ``track_id`` (after tracking), ``category`` name, ``score``, ``mask_score`` (NaN where there is none)
+    - ``image`` name of the frame, ``file``; ``p``, ``t`` and ``z`` place in a stack from 0 (of several frames); ``id``
+      1..N, ``track_id`` (after tracking), ``category`` name, ``score``, ``mask_score`` (NaN where there is none)
     - ``x``, ``y`` centre, pixels; 0, 0 is the middle of the first pixel
     - ``area`` pixels; ``perimeter``, ``major_axis``, ``minor_axis`` pixels, ``orientation`` radians from the axis of
       the rows (-pi/2..pi/2, counter-clockwise), ``solidity``, ``eccentricity``: as ``skimage.measure.regionprops``

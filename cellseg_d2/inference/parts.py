@@ -30,9 +30,10 @@ class Job:
 
     @property
     def stamp(self) -> list[int]:
-        """Size in bytes and time of change in nanoseconds, by which another content is told."""
-        status = self.path.stat()
-        return [status.st_size, status.st_mtime_ns]
+        """Size in bytes and time of the last change in nanoseconds, by which another content is told."""
+        files = [path for path in self.path.rglob("*") if path.is_file()] if self.path.is_dir() else [self.path]
+        found = [path.stat() for path in files]
+        return [sum(status.st_size for status in found), max((status.st_mtime_ns for status in found), default=0)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The cells of an image in the forms that people use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.convert.outline import rings
+from ..files import atomic_write
 from .measure import measure_cells
 from .records import FrameCells
 from .writers import label_image, write_geojson, write_labels, write_overlay, write_rois
@@ -31,8 +32,9 @@ class SegmentedImage(FrameCells):
     def to_coco(self, image_id: int = 1) -> dict[str, Any]:
         """A COCO data set of the image: ``images``, ``annotations`` (with ``score``) and ``categories`` (from 1)."""
         height, width = self.frame.size
-        path = self.frame.path
-        image = {"id": image_id, "file_name": path.name or self.frame.name, "height": height, "width": width}
+        frame = self.frame
+        file_name = f"{frame.name}.tif" if frame.place else frame.path.name or "image"
+        image = {"id": image_id, "file_name": file_name, "height": height, "width": width, **frame.place}
         annotations = [
             {**cell, "id": number, "image_id": image_id, "category_id": cell["category_id"] + 1, "iscrowd": 0,
              "area": area}
@@ -75,12 +77,14 @@ class SegmentedImage(FrameCells):
             ValueError: another ending.
         """
         path = Path(path)
-        if path.suffix == ".png":
+        suffix, alone = path.suffix.lower(), replace(self, frame=replace(self.frame, place={}))
+        if suffix == ".png":
             write_overlay(path, self)
-        elif path.suffix == ".csv":
-            self.table().to_csv(path, index=False)
-        elif path.suffix in _WRITERS:
-            _WRITERS[path.suffix](path, [self])
+        elif suffix == ".csv":
+            text = self.table().to_csv(index=False)
+            atomic_write(path, lambda stream: stream.write(text.encode()))
+        elif suffix in _WRITERS:
+            _WRITERS[suffix](path, [alone])
         else:
             raise ValueError(f"{path}: cells are saved as .tif, .zip, .geojson, .png or .csv")
         return path

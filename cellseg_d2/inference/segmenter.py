@@ -95,8 +95,7 @@ class CellSegmenter:
             OSError: a file is not there or may not be read.
         """
         if isinstance(image, list | tuple):
-            frames = [frame for each in image for frame in self._frames(each)]
-            return list(self.segment(frames))
+            return list(self.segment(frame for each in image for frame in self._frames(each)))
         results = list(self.segment(self._frames(image)))
         return results[0] if len(results) == 1 else results
 

@@ -11,6 +11,7 @@ from .other_formats import BIOIO_READERS
 
 __all__ = ["SUFFIXES", "find_images", "natural", "output_names"]
 
+LONGEST = 160  # bytes of a name, so that folders, places and endings fit behind it
 # Of the files of a folder that are taken for images
 SUFFIXES = (*IMAGE_SUFFIXES, *BIOIO_READERS, ".zarr")
 
@@ -35,7 +36,7 @@ def find_images(arguments: Sequence[str], written: Collection[Path] = ()) -> lis
             problem = f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}"
         else:
             matching = map(Path, glob.glob(argument, recursive=True))
-            files = [p for p in matching if _is_image(p) and p.resolve().parent not in results]
+            files = [p for p in matching if _is_image(p) and not results.intersection(p.resolve().parents)]
             files = [path] if _is_image(path) else files
             problem = f"{argument}: there is no such file or folder, and no file matches it as a pattern"
         if not files:
@@ -76,7 +77,8 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        base = path.stem if shared[path.stem.lower()] == 1 else f"{path.resolve().parent.name}_{path.stem}"
+        stem = path.stem.encode()[:LONGEST].decode(errors="ignore")
+        base = stem if shared[path.stem.lower()] == 1 else f"{path.resolve().parent.name}_{stem}"
         name, number = base, 1
         while name.lower() in taken:
             number += 1

@@ -15,7 +15,7 @@ from .image_options import ImageOptions
 from .loading import ModelOptions, load_detector
 from .measure import measure_cells
 from .outputs import OutputOptions, remove_outputs, write_file_outputs, write_frame_outputs
-from .parts import Blank, Job, Part, digest, write_part
+from .parts import Blank, Job, Part, digest, read_part, write_part
 from .reader import open_image
 from .records import Frame, FrameCells
 from .segmenter import CellSegmenter
@@ -44,7 +44,9 @@ class RunOptions:
     @property
     def made_by(self) -> str:
         """A digest of what decides on the cells that are found and on what is written."""
-        return digest((self.model_sha256, self.model, self.images, replace(self.outputs, folder=Path())))
+        model = replace(self.model, model="", weights=None, device=None, threads=None, trust=False)
+        outputs = replace(self.outputs, folder=Path(), save=tuple(sorted(self.outputs.save)))
+        return digest((self.model_sha256, model, replace(self.images, batch=1), outputs))
 
 
 class Worker:
@@ -77,24 +79,27 @@ class Worker:
             return self._do(jobs)
         except IMAGE_ERRORS as error:
             (job,) = jobs
-            with output_errors(self.options.outputs.folder):
-                remove_outputs(job, self.options.outputs)
-                part = Part(job, self.options.made_by, error=str(error) or type(error).__name__)
-                write_part(self.options.outputs.folder, part)
-            return [part]
+            return [self._failed(job, str(error) or type(error).__name__)]
+
+    def _failed(self, job: Job, error: str) -> Part:
+        """Note why a file could not be used. Results of the same content stay: then the options do not fit."""
+        part, output = Part(job, self.options.made_by, error=error), self.options.outputs
+        with output_errors(output.folder):
+            earlier = read_part(output.folder, job)
+            if earlier is None or earlier.error or not job.path.exists() or list(earlier.stamp) != job.stamp:
+                remove_outputs(job, output)
+                write_part(output.folder, part)
+        return part
 
     def _do(self, jobs: Sequence[Job]) -> list[Part]:
         began = time.perf_counter()
         stamps = [job.stamp for job in jobs]
         files = [open_image(job.path, axes=self.options.images.axes) for job in jobs]
-        with output_errors(self.options.outputs.folder):
-            for job in jobs:
-                remove_outputs(job, self.options.outputs)
         frames = chain.from_iterable(self._frames(job) for job in jobs)
         found = self.segmenter.segment(frames)
         parts = []
         for job, file, stamp in zip(jobs, files, stamps, strict=True):
-            results, tables = self._frames_done(found, len(file))
+            results, tables = self._frames_done(found, len(file), job)
             seconds = _sum(results)
             seconds["all"], began = time.perf_counter() - began, time.perf_counter()
             part = Part(job, self.options.made_by, str(file), results, tables, "", seconds, stamp)
@@ -104,14 +109,18 @@ class Worker:
                 write_part(self.options.outputs.folder, part)
         return parts
 
-    def _frames_done(self, found: Iterator[FrameCells], count: int) -> tuple[list[FrameCells], list[pd.DataFrame]]:
+    def _frames_done(
+        self, found: Iterator[FrameCells], count: int, job: Job
+    ) -> tuple[list[FrameCells], list[pd.DataFrame]]:
         """The next frames, measured, with what is written of each; their pixels are let go."""
         results, tables = [], []
-        for _ in range(count):
+        for number in range(count):
             result = next(found)
             tables.append(measure_cells(result))
             with output_errors(self.options.outputs.folder):
-                write_frame_outputs(result, self.options.outputs)
+                if not number:
+                    remove_outputs(job, self.options.outputs)
+                write_frame_outputs(result, job.name, self.options.outputs)
             results.append(unpixelled(result))
         return results, tables
 

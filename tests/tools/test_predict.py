@@ -23,6 +23,7 @@ from cellseg_d2.inference.sources import find_images, output_names
 from cellseg_d2.modeling.semantic import label_cells
 
 ROOT = Path(__file__).resolve().parents[2]
+EARLIER = '{"versions": {}, "model": {}, "outputs": {}, "images": []}'
 TOOL = ROOT / "tools" / "predict.py"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA", 0, "MODEL.SEMANTIC.HOLE_AREA", 0]
 ENSEMBLE = [*SMALL, "MODEL.ENSEMBLE.CELL_TYPES", ["huh7", "bv2"]]
@@ -58,7 +59,7 @@ def done(work):
     stale = work / "out" / "overlays" / "cut.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier run")
-    (work / "out" / "run.json").write_text("{}")
+    (work / "out" / "run.json").write_text(EARLIER)
     options = ["--model", work / "model", "--output", work / "out", "--runtime", "torch", "--min-area", "9"]
     command = [sys.executable, TOOL, work / "one", work / "tw?" / "*.tif", *options]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -190,7 +191,7 @@ def test_nobodys_own_labels_are_overwritten(work, call, tmp_path):
         status, said = call(*command)
         assert status == 2 and "labels has files" in said and mine.read_bytes() == b"outlined by hand"
         assert [path.name for path in tmp_path.iterdir()] == ["labels"]
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text(EARLIER)
     status, said = call(mine, *command[1:])
     assert status == 2 and "lies where results are written" in said and mine.read_bytes() == b"outlined by hand"
 
@@ -202,9 +203,10 @@ def test_what_was_corrected_by_hand_is_not_replaced(work, call, tmp_path):
     (tmp_path / "cells.json").write_text(json.dumps(coco, indent=2))
     status, said = call(work / "one", *options)
     assert status == 2 and "corrected by hand" in said and json.loads((tmp_path / "cells.json").read_text()) == coco
-    (tmp_path / "run.json").write_text("[]")
-    status, said = call(work / "one", *options)
-    assert status == 2 and "run.json was not written by predict.py" in said
+    for foreign in ("[]", '{"experiment": "of my own"}'):
+        (tmp_path / "run.json").write_text(foreign)
+        status, said = call(work / "one", *options)
+        assert status == 2 and "run.json was not written by predict.py" in said
 
 
 def test_a_corrected_coco_file_is_not_overwritten(work, call, tmp_path):

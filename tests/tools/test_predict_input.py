@@ -218,3 +218,98 @@ def test_a_film_is_followed(work, call, tmp_path):
     assert Image.open(tmp_path / "out" / "tracks" / "film" / "growth.png").width > 500
     coco = json.loads((tmp_path / "out" / "cells.json").read_text())
     assert sorted(a["track_id"] for a in coco["annotations"]) == sorted(table["track_id"])
+
+
+def test_a_stack_of_times_and_depths_is_followed_plane_by_plane(work, call, tmp_path):
+    frame = tifffile.imread(work / "images" / "film.tif")[0]
+    stack = np.stack([[np.roll(frame, 2 * t, axis=1), np.roll(frame, 3 - 2 * t, axis=0)] for t in range(3)])
+    tifffile.imwrite(tmp_path / "tz.tif", stack, imagej=True, metadata={"axes": "TZYX"})
+    options = ["--model", work / "model", "--save", "coco,labels,csv,overlay", "--track", "--output", tmp_path / "out"]
+    assert call(tmp_path / "tz.tif", *options)[0] == 0
+    table, labels = pd.read_csv(tmp_path / "out" / "cells.csv"), tifffile.imread(tmp_path / "out" / "labels" / "tz.tif")
+    assert table["track_id"].notna().all() and labels.shape[:2] == (3, 2)
+    first, second = (set(table.loc[table["z"] == z, "track_id"]) for z in range(2))
+    assert first and second and not first & second
+    for (t, z), rows in table.groupby(["t", "z"]):
+        assert set(np.unique(labels[t, z])) - {0} <= set(rows["track_id"])
+    for z, ids in enumerate((first, second)):
+        assert set(pd.read_csv(tmp_path / "out" / "tracks" / f"tz_z{z}" / "tracks.csv")["track_id"]) == ids
+    assert len(list((tmp_path / "out" / "overlays" / "tz").iterdir())) == 6
+
+
+def test_stage_positions_have_files_of_their_own(work, call, tmp_path):
+    frames = tifffile.imread(work / "images" / "film.tif")
+    with tifffile.TiffWriter(tmp_path / "plate.ome.tif", ome=True) as writer:
+        for position in (frames[:2], frames[2:]):
+            writer.write(position, photometric="minisblack", metadata={"axes": "TYX"})
+    options = ["--model", work / "model", "--save", "coco,labels,rois,csv", "--output", tmp_path / "out"]
+    assert call(tmp_path / "plate.ome.tif", *options)[0] == 0
+    coco, table = json.loads((tmp_path / "out" / "cells.json").read_text()), pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert len({image["labels"] for image in coco["images"]}) == 2 and set(table["p"]) == {0, 1}
+    for image in coco["images"]:
+        labels = tifffile.imread(tmp_path / "out" / image["labels"])
+        assert labels.shape == (2, 72, 90)
+        rows = table[(table["p"] == image["p"]) & (table["t"] == image["t"])]
+        assert set(np.unique(labels[image["t"]])) - {0} <= set(rows["id"])
+        assert {a["label"] for a in coco["annotations"] if a["image_id"] == image["id"]} == set(rows["id"])
+    call(tmp_path / "plate.ome.tif", *options[:-1], tmp_path / "out", "--save", "csv")
+    assert not list((tmp_path / "out" / "labels").iterdir())
+
+
+def test_a_wrong_option_leaves_earlier_results(work, call, tmp_path):
+    options = [work / "images" / "film.tif", "--model", work / "model", "--output", tmp_path, "--save", "coco,labels"]
+    assert call(*options)[0] == 0
+    before = (tmp_path / "labels" / "film.tif").read_bytes(), (tmp_path / "cells.json").read_bytes()
+    status, said = call(*options, "--channel", "DAPI")
+    assert status == 1 and "DAPI" in said and "1 of 1 images" in said
+    assert ((tmp_path / "labels" / "film.tif").read_bytes(), (tmp_path / "cells.json").read_bytes()) == before
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert len(run["failures"]) == 1 and len(run["images"]) == 1
+    for wrong, words in ((["--threads", -1], "--threads -1"), (["--device", "foo"], "--device foo"),
+                         (["--min-score", "nan"], "--min-score nan"), (["--workers", 0], "--workers 0"),
+                         (["--overlap", -1], "--overlap -1"), (["--ray-address", "x"], "--engine ray")):  # fmt: skip
+        status, said = call(*options, *wrong)
+        assert status == 2 and words in said and said.count("\n") == 1
+
+
+def test_images_of_several_sizes_are_no_film(work, call, tmp_path):
+    for number, side in enumerate((60, 60, 70)):
+        tifffile.imwrite(tmp_path / f"{number}.tif", simulate(PhantomSpec(side, side, cells=(2, 3)), seed=number).image)
+    film = work / "images" / "film.tif"
+    options = ["--model", work / "model", "--save", "csv", "--output", tmp_path / "out"]
+    status, said = call(tmp_path / "0.tif", tmp_path / "1.tif", tmp_path / "2.tif", film, *options, "--track")
+    assert status == 1 and "2.tif has (70, 70)" in said
+    table = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert table["track_id"].notna().sum() == (table["file"] == str(film)).sum() > 0
+    status, said = call(film, *options[:-1], tmp_path / "none", "--threshold", "0.9999", "--track")
+    assert status == 0 and len(pd.read_csv(tmp_path / "none" / "cells.csv")) == 0
+
+
+def test_one_run_at_a_time_in_a_folder(work, call, tmp_path):
+    from cellseg_d2.inference.protection import alone
+
+    with alone(tmp_path):
+        status, said = call(work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path)
+    assert status == 2 and "another run writes there now" in said and not list(tmp_path.iterdir())
+
+
+def test_what_is_corrected_stays_known_when_other_kinds_are_saved(work, call, tmp_path):
+    options = [work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path]
+    assert call(*options, "--save", "coco")[0] == 0 and call(*options, "--save", "labels")[0] == 0
+    (tmp_path / "cells.json").write_text("corrected")
+    status, said = call(*options, "--save", "coco")
+    assert status == 2 and "corrected by hand" in said and (tmp_path / "cells.json").read_text() == "corrected"
+
+
+def test_resume_knows_its_parts_whatever_runs_them(work, call, tmp_path):
+    long = tmp_path / ("b" * 240 + ".tif")
+    tifffile.imwrite(long, tifffile.imread(work / "images" / "good.tif"))
+    options = [long, "--model", work / "model", "--output", tmp_path / "out"]
+    assert call(*options, "--save", "csv,labels", "--threads", 1)[0] == 0
+    (labels,) = (tmp_path / "out" / "labels").iterdir()
+    before = labels.stat().st_mtime_ns
+    assert call(*options, "--save", "labels,csv", "--threads", 2, "--device", "cpu", "--batch", 3, "--resume")[0] == 0
+    assert labels.stat().st_mtime_ns == before
+    assert not any(
+        "earlier_run" in image for image in json.loads((tmp_path / "out" / "run.json").read_text())["images"]
+    )

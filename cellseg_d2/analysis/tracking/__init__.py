@@ -9,11 +9,11 @@ from .growth import Doubling, growth
 from .lineage import frames_table, lineage_table, points_table
 from .linking import link
 from .plots import plot_growth
-from .tracks import Tracks, tracked
+from .tracks import Tracks, numbered_from, tracked
 
 __all__ = [
     "LINKERS", "Doubling", "Tracks", "frames_table", "growth", "lineage_table", "link", "link_by_laptrack",
-    "plot_growth", "points_table", "tracked", "write_ctc", "write_tracks",
+    "numbered_from", "plot_growth", "points_table", "tracked", "write_ctc", "write_tracks",
 ]  # fmt: skip
 
 LINKERS = {"overlap": link, "laptrack": link_by_laptrack}

@@ -56,7 +56,7 @@ def write_ctc(output_dir: str | Path, results: Sequence[FrameCells], tracks: Tra
     folder, parents = Path(output_dir), dict(tracks.table[:, [0, 3]].tolist())
     pieces: list[list[int]] = []  # label, first, last, parent
     latest: dict[int, list[int]] = {}  # track -> its piece
-    free, digits = len(tracks) + 1, max(3, len(str(len(results) - 1)))
+    free, digits = max(parents, default=0) + 1, max(3, len(str(len(results) - 1)))
     for t, (result, ids) in enumerate(zip(results, tracks.ids)):
         painted = rasterise(result.cells, *result.frame.size)
         labels = np.zeros(len(ids) + 1, dtype=np.int64)

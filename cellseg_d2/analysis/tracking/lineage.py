@@ -1,5 +1,6 @@
 """What followed cells are measured by: a table of track points, one of the lineage and one of the frames."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,17 +57,14 @@ def lineage_table(tracks: Tracks) -> pd.DataFrame:
     mother), ``founder`` (the first ancestor), ``length`` (frames from first to last), ``found`` (frames with the cell).
     """
     table = pd.DataFrame(tracks.table, columns=["track_id", "first", "last", "parent"])
-    generation, founder = [], []
+    line: dict[int, tuple[int, int]] = {}  # generation and founder
     for track_id, parent in zip(table["track_id"].tolist(), table["parent"].tolist()):  # mothers come before daughters
-        generation.append(generation[parent - 1] + 1 if parent else 0)
-        founder.append(founder[parent - 1] if parent else track_id)
-    ids = np.concatenate([np.zeros(0, dtype=np.int64), *tracks.ids])
-    found = np.bincount(ids, minlength=len(table) + 1)[1:]
+        line[track_id] = (line[parent][0] + 1, line[parent][1]) if parent else (0, track_id)
+    generation, founder = np.array(list(line.values()), dtype=np.int64).reshape(-1, 2).T
+    found = Counter(np.concatenate([np.zeros(0, dtype=np.int64), *tracks.ids]).tolist())
     length = table["last"] - table["first"] + 1
-    return table.assign(
-        generation=np.array(generation, dtype=np.int64), founder=np.array(founder, dtype=np.int64),
-        length=length, found=found,
-    )  # fmt: skip
+    counts = np.array([found[track_id] for track_id in line], dtype=np.int64)
+    return table.assign(generation=generation, founder=founder, length=length, found=counts)
 
 
 def frames_table(results: Sequence[FrameCells]) -> pd.DataFrame:

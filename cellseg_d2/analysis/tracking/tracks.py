@@ -60,6 +60,14 @@ def tracks_of(cells: Detections, successor: np.ndarray, mothers: Mapping[int, in
     return Tracks(ids, np.array(rows, dtype=np.int64).reshape(-1, 4), max_distance)
 
 
+def numbered_from(tracks: Tracks, first: int) -> Tracks:
+    """The same tracks with ids that follow ``first``: 1 becomes ``first + 1``."""
+    table = tracks.table.copy()
+    table[:, 0] += first
+    table[table[:, 3] > 0, 3] += first
+    return replace(tracks, ids=tuple(ids + first for ids in tracks.ids), table=table)
+
+
 def tracked(results: Sequence[FrameCells], tracks: Tracks) -> list[FrameCells]:
     """The same frames with ``track_id`` in every cell; what came is left as it is.
 

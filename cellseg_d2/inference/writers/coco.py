@@ -100,7 +100,8 @@ class CocoWriter:
             raise ValueError(f"{self.path}: a mask of {list(rle['size'])} in {image['file_name']} of another size")
         if not 0 <= category < len(self.classes):
             raise ValueError(f"{self.path}: category {category} of {image['file_name']}, classes are {self.classes}")
-        track = {} if "track_id" not in cell else dict.fromkeys(("track_id", "label"), int(cell["track_id"]))
+        track = {key: int(cell[key]) for key in ("label", "track_id") if key in cell}
+        track |= {"label": track["track_id"]} if "track_id" in track else {}
         area = int(mask_util.area(rle))
         return {"category_id": category + 1, **_measured(cell), "area": area, "iscrowd": 0, **track}
 
