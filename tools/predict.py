@@ -11,7 +11,7 @@ DIR then has, for an image NAME.tif, as far as --save says so,
     labels/NAME.tif         0 is background, each cell a number (OME-TIFF, a stack for a stack)
     rois/NAME.zip           ImageJ's outlines
     geojson/NAME.geojson    QuPath's
-    overlays/NAME.png       outlines over the image
+    overlays/NAME.png       outlines over the image (overlays/NAME/FRAME.png of a stack)
     probabilities/NAME.tif  semantic models: of each pixel that it belongs to a cell, float32
     cells.json              all cells of all images, COCO
     cells.csv, .parquet     a row a cell: place, area, shape, intensity, neighbours
@@ -20,8 +20,8 @@ DIR then has, for an image NAME.tif, as far as --save says so,
     tracks/                 --track: tracks, lineage, counts and growth curves
 
 and takes the same images again, but no others. Images of one name get their folder's before it (plate1_NAME).
-Exit code: 0 all images predicted, 1 some could not be used (they are listed), 2 nothing predicted as the input is
-unusable, 130 stopped with Ctrl-C (--resume goes on).
+Exit code: 0 all images predicted, 1 images that could not be used (they are listed), 2 a command that cannot be
+followed, 130 stopped with Ctrl-C (--resume goes on).
 """
 
 import argparse
