@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +60,25 @@ def _run(jobs: list[Job], options: RunOptions, args: Namespace, about: Mapping[s
     earlier = earlier_outputs(output)
     # What is broken off from here on leaves files of all images that no record tells of: they may be replaced
     write_summary(jobs, output, options.made_by, {}, about)
-    done, parts = _split_done(jobs, options) if args.resume else ([], [])
-    left = set(done)
+    done = _done(jobs, options) if args.resume else {}
     if args.resume:
         console.print(f"{len(done)} of {len(jobs)} images are done already", soft_wrap=True)
     failed: list[Part] = []
     try:
-        failed += _predict([job for job in jobs if job not in left], options, args, sum(part.cells for part in parts))
+        failed += _predict([job for job in jobs if job not in done], options, args, sum(done.values()))
         failed += _track(jobs, options, args.tracker) if args.track else []
     finally:  # also of what was done before Ctrl-C
         written = {name: known for name, known in earlier.items() if (output / name).is_file()}
         written |= collect(jobs, options.outputs)
-        noted = {part.job for part in parts_of(jobs, output) if part.error}
-        write_summary(jobs, output, options.made_by, written, about, [part for part in failed if part.job not in noted])
-    return _show(list(parts_of(jobs, output)), failed, jobs, args)
+        write_summary(jobs, output, options.made_by, written, about, failed)
+    return _show(parts_of(jobs, output), failed, jobs, args)
 
 
 def _options(args: Namespace, model_sha256: str) -> RunOptions:
     """The command line as records."""
     names = ("runtime", "precision", "min_score", "max_cells", "threshold", "min_area", "split", "cell_type", "device")
     given = {name: getattr(args, name) for name in names}
-    threads = args.threads or (1 if args.workers > 1 else None)
+    threads = args.threads if args.threads is not None else 1 if args.workers > 1 else None
     weights = None if args.weights is None else str(args.weights)
     model = ModelOptions(str(args.model), weights, threads=threads, trust=args.trust_weights, **given)
     names = ("tile", "overlap", "batch", "channel", "axes", "pixel_size", "interval", "adapt")
@@ -89,14 +87,13 @@ def _options(args: Namespace, model_sha256: str) -> RunOptions:
     return RunOptions(model_sha256, model, images, OutputOptions(args.output, save, args.overlaps))
 
 
-def _split_done(jobs: list[Job], options: RunOptions) -> tuple[list[Job], list[Part]]:
-    """Files, and their parts, that this run would make again just as they are."""
-    parts = [
-        part
+def _done(jobs: list[Job], options: RunOptions) -> dict[Job, int]:
+    """Files whose part this run would make again just as it is, and their numbers of cells."""
+    return {
+        part.job: part.cells
         for part in parts_of(jobs, options.outputs.folder)
         if not part.error and part.made_by == options.made_by and list(part.stamp) == part.job.stamp
-    ]
-    return [part.job for part in parts], parts
+    }
 
 
 def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) -> list[Part]:
@@ -160,25 +157,41 @@ class _Speed(TextColumn):
         return super().render(task)
 
 
-def _show(parts: list[Part], failed: list[Part], jobs: list[Job], args: Namespace) -> int:
-    """What was found, and what could not be used."""
-    used = [part for part in parts if not part.error]
-    total = sum(part.seconds.get("all", 0.0) for part in used)
+def _show(parts: Iterable[Part], failed: list[Part], jobs: list[Job], args: Namespace) -> int:
+    """What was found, and what could not be used; one part is in memory at a time."""
+    rows: list[tuple[str, str, str, str]] = []
+    notes: list[str] = []
+    empty: list[str] = []
+    used = frames = cells = 0
+    seconds = 0.0
+    for part in parts:
+        if part.error:
+            continue
+        used, frames, cells = used + 1, frames + len(part.results), cells + part.cells
+        seconds += part.seconds.get("all", 0.0)
+        if len(rows) < ROWS:
+            spent = f"{part.seconds.get('all', 0.0):.2f}"
+            rows.append((part.job.name, str(len(part.results)), str(part.cells), spent))
+        notes += part.notes
+        empty += [] if part.cells else [part.job.name]
     table = Table(show_footer=True)
-    table.add_column("image", footer=f"{len(used)} images", overflow="fold")
-    table.add_column("frames", footer=str(sum(len(part.results) for part in used)), justify="right")
-    table.add_column("cells", footer=str(sum(part.cells for part in used)), justify="right")
-    table.add_column("seconds", footer=f"{total:.2f}", justify="right")
-    for part in used[:ROWS]:
-        cells = part.job.name, str(len(part.results)), str(part.cells), f"{part.seconds.get('all', 0.0):.2f}"
-        table.add_row(*cells)
+    table.add_column("image", footer=f"{used} images", overflow="fold")
+    for name, total in (("frames", str(frames)), ("cells", str(cells)), ("seconds", f"{seconds:.2f}")):
+        table.add_column(name, footer=total, justify="right")
+    for row in rows:
+        table.add_row(*row)
     if used:
         console.print(table, soft_wrap=False)
-    if len(used) > ROWS:
-        console.print(f"{len(used) - ROWS} more are in {args.output / 'run.json'}")
-    for line in _remarks(used):
+    if used > ROWS:
+        console.print(f"{used - ROWS} more are in {args.output / 'run.json'}")
+    for line in _remarks(notes, empty):
         console.print(line)
     console.print(f"wrote {args.output}")
+    return _show_failures(failed, jobs)
+
+
+def _show_failures(failed: list[Part], jobs: list[Job]) -> int:
+    """Each image that could not be used, and the exit code."""
     for part in failed:
         reason = part.error if str(part.job.path) in part.error else f"{part.job.path}: {part.error}"
         print(f"predict.py: {reason}", file=sys.stderr)
@@ -187,13 +200,11 @@ def _show(parts: list[Part], failed: list[Part], jobs: list[Job], args: Namespac
     return 1 if failed else 0
 
 
-def _remarks(parts: list[Part]) -> Iterator[str]:
+def _remarks(notes: list[str], empty: list[str]) -> Iterator[str]:
     """Notes of images, and images without a cell."""
-    notes = [note for part in parts for note in part.notes]
     yield from notes[:ROWS]
     if len(notes) > ROWS:
         yield f"{len(notes) - ROWS} more notes are in run.json"
-    empty = [part.job.name for part in parts if not part.cells]
     if empty:
         named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         yield f"no cell was found in {len(empty)} images ({named}): a lower --min-score or --threshold, or --adapt?"

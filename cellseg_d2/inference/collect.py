@@ -91,15 +91,13 @@ def write_summary(
         made_by: of this run; images of an earlier one with other options, which this one did not come to, are marked.
         files: of :func:`collect`.
         run: what else it says: versions, model, options.
-        failed: files that could not be used in this run, although there are results of an earlier one.
+        failed: files that could not be used in this run; results of an earlier one may have stayed.
     """
-    images, failures = [], [
-        {"file": str(part.job.path.resolve()), "name": part.job.name, "error": part.error} for part in failed
-    ]
+    images, errors = [], {}
     for part in parts_of(jobs, output):
         file = str(part.job.path.resolve())
         if part.error:
-            failures.append({"file": file, "name": part.job.name, "error": part.error})
+            errors[part.job] = part.error
             continue
         entry = {
             "file": file, "name": part.job.name, "read": part.understood, "frames": len(part.results),
@@ -108,5 +106,7 @@ def write_summary(
         notes = list(part.notes)
         entry |= ({"notes": notes} if notes else {}) | ({} if part.made_by == made_by else {"earlier_run": True})
         images.append(entry)
+    errors |= {part.job: part.error for part in failed}
+    failures = [{"file": str(job.path.resolve()), "name": job.name, "error": why} for job, why in errors.items()]
     content = {**run, "outputs": dict(files), "images": images, "failures": failures}
     return write_json(output / SUMMARY, content, indent=1)
