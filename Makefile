@@ -31,8 +31,7 @@ mes-demo: setup  ## outline mouse stem cells: train on all frames but one, score
 	@$(PY) tools/mes_demo.py --output output/mes-demo
 
 test: lint  ## check the code and run the tests (all but those marked slow)
-	@$(PY) -m pytest -q -m 'not slow and not bench' --ignore tests/inference
-	@$(PY) -m pytest -q -m 'not slow and not bench' tests/inference
+	@$(PY) -m pytest -q -m 'not slow and not bench'
 
 bench: setup  ## measure the dense paths beside Detectron2's, scoring beside pycocotools'
 	@$(PY) benchmarks/run.py

@@ -69,7 +69,7 @@ EXTRAS = {
     "formats": ["bioio", "bioio-nd2", "bioio-czi", "bioio-lif"],  # ND2, CZI, LIF
     "openvino": ["openvino"],
     "ray": ["ray[data]"],
-    "test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval", "py-ctcmetrics"],
+    "test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval", "openvino", "py-ctcmetrics"],
 }
 
 setup(

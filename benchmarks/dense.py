@@ -29,8 +29,8 @@ from torch import nn
 
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
-from cellseg_d2.inference.instance_network import fast
-from cellseg_d2.inference.instance_runtime import make_instance_network
+from cellseg_d2.inference.runtimes.instance import make_instance_network
+from cellseg_d2.inference.runtimes.instance_network import fast
 from cellseg_d2.modeling.postprocess import predict_rle
 from cellseg_d2.modeling.roi_heads import center_heads
 

@@ -19,13 +19,13 @@ from rich.table import Table
 
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
-from cellseg_d2.inference import engines
-from cellseg_d2.inference.image_options import ImageOptions
 from cellseg_d2.inference.loading import ModelOptions
 from cellseg_d2.inference.model_folder import save_model
-from cellseg_d2.inference.outputs import OutputOptions
-from cellseg_d2.inference.parts import Job
-from cellseg_d2.inference.worker import RunOptions
+from cellseg_d2.inference.reading.image_options import ImageOptions
+from cellseg_d2.inference.runs import engines
+from cellseg_d2.inference.runs.outputs import OutputOptions
+from cellseg_d2.inference.runs.parts import Job
+from cellseg_d2.inference.runs.worker import RunOptions
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet.yaml"
 ENGINES = {

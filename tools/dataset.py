@@ -6,8 +6,8 @@
 
 import argparse
 import sys
-import traceback
 
+from cellseg_d2.command_line import run_tool
 from cellseg_d2.commands import add_commands
 
 
@@ -16,14 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_commands(parser)
     args = parser.parse_args()
-    try:
-        return args.run(args)
-    except (ValueError, OSError) as error:  # of these are the data sets' own errors
-        print(f"dataset.py: {error}", file=sys.stderr)
-        return 2
-    except Exception:  # a fault of ours must not look like a finding, whose code is 1
-        traceback.print_exc()
-        return 2
+    return run_tool(lambda: args.run(args))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from cellseg_d2.command_line import run_tool
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.evaluation.evaluate import Evaluation, choose_threshold, compare, evaluate, with_notes
 from cellseg_d2.evaluation.groups import GROUPINGS
@@ -76,6 +77,8 @@ def score(args: argparse.Namespace, truth: GroundTruth, path: Path, threshold: s
 
 def run(args: argparse.Namespace) -> None:
     """Score, show, write."""
+    if args.output:
+        check_writable(args.output)
     with console.status(Text(f"reading {args.gt}")) as status:
 
         def show(step: str) -> None:
@@ -94,6 +97,13 @@ def run(args: argparse.Namespace) -> None:
         console.print(comparison_table(comparison, str(args.compare)))
     if args.output:
         write(args, evaluation, comparison)
+
+
+def check_writable(folder: Path) -> None:
+    """Before anything is computed: the folder is there and takes files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--output {folder}: this folder cannot be written to")
 
 
 def write(args: argparse.Namespace, evaluation: Evaluation, comparison: dict | None) -> None:
@@ -135,23 +145,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main() -> int:
     """Command line."""
-    sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     args = parse()
-    try:
-        if args.output:
-            args.output.mkdir(parents=True, exist_ok=True)
-            if not os.access(args.output, os.W_OK):
-                raise PermissionError(f"--output {args.output}: this folder cannot be written to")
-        run(args)
-    except (DatasetError, OSError) as error:
-        print(f"eval_livecell.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("eval_livecell.py: stopped", file=sys.stderr)
-        sys.exit(130)
+    return run_tool(lambda: run(args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

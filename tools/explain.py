@@ -22,10 +22,9 @@ from rich.text import Text
 from cellseg_d2.analysis.explain import ExplainError, Subject, explain
 from cellseg_d2.analysis.page import write_page
 from cellseg_d2.analysis.saliency import SaliencyOptions
-from cellseg_d2.data.image_io import CorruptImageError
+from cellseg_d2.command_line import run_tool
 from cellseg_d2.engine.errors import UserError, config_errors
 from cellseg_d2.engine.setup import load_config
-from cellseg_d2.errors import DatasetError
 from cellseg_d2.inference.model_folder import load_model
 from cellseg_d2.modeling.checkpoint import WeightsError, load_weights
 from cellseg_d2.modeling.semantic import CellSegmentor, CellTypeEnsemble
@@ -115,19 +114,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main() -> int:
     """Command line."""
-    sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     args = parse()
-    try:
-        run(args)
-    except (ExplainError, UserError, WeightsError, CorruptImageError, DatasetError, OSError) as error:
-        print(f"explain.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("explain.py: stopped", file=sys.stderr)
-        sys.exit(130)
+    return run_tool(lambda: run(args), UserError, WeightsError)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

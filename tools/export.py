@@ -18,19 +18,19 @@ Exit code: 0 written and compared, 2 unusable input, 130 stopped with Ctrl-C.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from cellseg_d2.command_line import run_tool
 from cellseg_d2.data.download import Transfer
 from cellseg_d2.engine.errors import UserError
 from cellseg_d2.engine.launch import USER_ERRORS
-from cellseg_d2.inference.instance_export import NETWORK_RECORD, export_instances, write_record
-from cellseg_d2.inference.instance_runtime import make_instance_network, require_openvino
 from cellseg_d2.inference.loading import load_files, networks_folder
-from cellseg_d2.inference.runtime import exported_network
+from cellseg_d2.inference.runtimes.instance import make_instance_network, require_openvino
+from cellseg_d2.inference.runtimes.instance_export import NETWORK_RECORD, export_instances, write_record
+from cellseg_d2.inference.runtimes.semantic import exported_network
 from cellseg_d2.model_zoo import find_model
 from cellseg_d2.modeling.semantic import CellSegmentor
 
@@ -83,21 +83,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main() -> int:
     """Command line."""
-    sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     args = parse()
-    try:
-        run(args)
-    except (*USER_ERRORS, ValueError, OSError) as error:
-        if os.environ.get("CELLSEG_DEBUG") == "1":
-            raise
-        print(f"export.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("export.py: stopped", file=sys.stderr)
-        sys.exit(130)
+    return run_tool(lambda: run(args), *USER_ERRORS)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,33 +25,24 @@ followed, 130 stopped with Ctrl-C (--resume goes on).
 """
 
 import argparse
-import os
 import sys
 
+from cellseg_d2.command_line import run_tool
 from cellseg_d2.commands import predict, predict_options
 from cellseg_d2.engine.launch import USER_ERRORS
 
 
-def main() -> None:
+def main() -> int:
     """Command line."""
-    sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     predict_options.add_arguments(parser)
     args = parser.parse_args()
     missing = [name for name in ("input", "model", "output") if not getattr(args, name)]
     if missing and not args.list_models:
         parser.error(f"{', '.join(missing)}: needed")
-    try:
-        sys.exit(predict.run(args))
-    except (*USER_ERRORS, ValueError, OSError) as error:
-        if os.environ.get("CELLSEG_DEBUG") == "1":
-            raise
-        print(f"predict.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("predict.py: stopped; the same command with --resume goes on", file=sys.stderr)
-        sys.exit(130)
+    stopped = "stopped; the same command with --resume goes on"
+    return run_tool(lambda: predict.run(args), *USER_ERRORS, stopped=stopped)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

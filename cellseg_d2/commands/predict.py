@@ -11,17 +11,17 @@ from rich.table import Table
 
 from ..data.download import Transfer
 from ..engine.errors import UserError
-from ..inference import engines
-from ..inference.collect import collect, parts_of, write_summary
-from ..inference.image_options import ImageOptions
 from ..inference.loading import ModelOptions
 from ..inference.model_folder import versions
-from ..inference.outputs import OutputOptions, folders
-from ..inference.parts import Job, Part
-from ..inference.protection import alone, earlier_outputs, protect
+from ..inference.reading.image_options import ImageOptions
+from ..inference.reading.sources import find_images, output_names
 from ..inference.records import Frame
-from ..inference.sources import find_images, output_names
-from ..inference.worker import RunOptions, output_errors
+from ..inference.runs import engines
+from ..inference.runs.collect import collect, parts_of, write_summary
+from ..inference.runs.outputs import OutputOptions, folders
+from ..inference.runs.parts import Job, Part
+from ..inference.runs.protection import alone, earlier_outputs, protect
+from ..inference.runs.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
 from .console import console
 from .track import follow, groups

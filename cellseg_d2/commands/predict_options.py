@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from ..analysis.tracking import LINKERS
-from ..inference.engines import ENGINES
-from ..inference.outputs import KINDS, OutputOptions
+from ..inference.runs.engines import ENGINES
+from ..inference.runs.outputs import KINDS, OutputOptions
 from ..modeling.semantic.cells import SPLITS
 
 __all__ = ["add_arguments"]

@@ -20,13 +20,13 @@ from ..analysis.tracking import (
     write_tracks,
 )
 from ..files import finite_or_none, write_json
-from ..inference.collect import parts_of
-from ..inference.outputs import TRACKS, OutputOptions, write_file_outputs, write_frame_outputs
-from ..inference.parts import Job, Part, write_part
-from ..inference.reader import open_image
+from ..inference.reading.reader import open_image
+from ..inference.reading.sources import natural
 from ..inference.records import FrameCells
-from ..inference.sources import natural
-from ..inference.worker import RunOptions, output_errors
+from ..inference.runs.collect import parts_of
+from ..inference.runs.outputs import TRACKS, OutputOptions, write_file_outputs, write_frame_outputs
+from ..inference.runs.parts import Job, Part, write_part
+from ..inference.runs.worker import RunOptions, output_errors
 
 __all__ = ["Film", "Followed", "follow", "groups"]
 

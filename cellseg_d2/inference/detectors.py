@@ -16,8 +16,8 @@ from ..data.normalize import Normalization
 from ..evaluation.records import instances_to_results
 from ..modeling.semantic import label_logits, labels_to_instances
 from .semantic import SemanticPredictor, scaling
-from .tile_statistics import SharedStatistics
-from .tiling import Tile
+from .tiles.statistics import SharedStatistics
+from .tiles.tiling import Tile
 
 __all__ = ["Detector", "Found", "InstanceDetector", "Network", "Prepare", "SemanticDetector", "Trunk"]
 

@@ -20,8 +20,8 @@ from ..model_zoo import ModelFiles, cache_folder, find_model
 from ..modeling.checkpoint import load_weights
 from ..modeling.postprocess import predict_rle
 from .detectors import Detector, InstanceDetector, Network, SemanticDetector, Trunk
-from .instance_runtime import make_instance_network
 from .model_folder import load_model
+from .runtimes.instance import make_instance_network
 from .semantic import SemanticPredictor
 
 __all__ = ["ModelOptions", "load_detector", "load_files", "networks_folder"]

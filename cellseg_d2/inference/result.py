@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..data.convert.outline import rings
 from ..files import atomic_write
-from .measure import measure_cells
+from .measures.cells import measure_cells
 from .records import FrameCells
 from .writers import label_image, write_geojson, write_labels, write_overlay, write_rois
 from .writers.overlay import overlay

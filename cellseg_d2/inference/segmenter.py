@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..engine.errors import UserError
-from .adaptation import Adaptation, AdaptedRegion, magnification
 from .detectors import Detector, Found, Prepare
-from .grey import View, view_of
-from .image_options import ImageOptions, frame_of
 from .loading import ModelOptions, load_detector
-from .merging import merge_tiles
-from .reader import open_image
+from .reading.adaptation import Adaptation, AdaptedRegion, magnification
+from .reading.grey import View, view_of
+from .reading.image_options import ImageOptions, frame_of
+from .reading.reader import open_image
 from .records import Frame
 from .result import SegmentedImage
-from .tiling import Stitcher, Tile, plan_tiles, tile_for
+from .tiles.merging import merge_tiles
+from .tiles.tiling import Stitcher, Tile, plan_tiles, tile_for
 
 __all__ = ["CellSegmenter", "ImageOptions"]
 

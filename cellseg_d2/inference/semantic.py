@@ -28,7 +28,7 @@ from ..modeling.semantic import (
 )
 from ..modeling.semantic.ensemble import AverageSegmentor
 from .model_folder import load_model
-from .runtime import EagerNetwork, Network, RuntimeKindError, make_network
+from .runtimes.semantic import EagerNetwork, Network, RuntimeKindError, make_network
 
 __all__ = ["CellPrediction", "SemanticPredictor", "scaling"]
 

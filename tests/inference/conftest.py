@@ -8,7 +8,7 @@ import torch
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.setup import load_config
 from cellseg_d2.inference.model_folder import load_model, save_model
-from cellseg_d2.inference.runtime import OnnxNetwork, make_network
+from cellseg_d2.inference.runtimes.semantic import OnnxNetwork, make_network
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ("MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA", 5)

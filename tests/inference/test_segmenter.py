@@ -14,7 +14,7 @@ from cellseg_d2.data.image_io import CorruptImageError
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.engine.errors import UserError
 from cellseg_d2.inference.detectors import Found
-from cellseg_d2.inference.image_options import ImageOptions
+from cellseg_d2.inference.reading.image_options import ImageOptions
 from cellseg_d2.inference.records import Frame
 from cellseg_d2.inference.segmenter import CellSegmenter
 

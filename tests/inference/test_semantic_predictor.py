@@ -14,7 +14,7 @@ from cellseg_d2.data.semantic_mapper import SemanticMapper
 from cellseg_d2.engine.errors import UserError
 from cellseg_d2.evaluation.records import instances_to_results
 from cellseg_d2.inference.model_folder import load_model, save_model
-from cellseg_d2.inference.runtime import EagerNetwork, RuntimeKindError
+from cellseg_d2.inference.runtimes.semantic import EagerNetwork, RuntimeKindError
 from cellseg_d2.inference.semantic import SemanticPredictor
 from cellseg_d2.modeling.postprocess import predict_rle
 

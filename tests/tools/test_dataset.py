@@ -1,6 +1,5 @@
 """tools/dataset.py: help pages with an example, and exit codes."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,11 +14,9 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset.py"
 
 
 @pytest.fixture
-def call(monkeypatch):
+def call(load_tool, monkeypatch):
     """``call("check", ...)``: the tool's exit code."""
-    spec = importlib.util.spec_from_file_location("dataset_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("dataset")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["dataset.py", *map(str, arguments)])

@@ -1,6 +1,5 @@
 """The command line as a user runs it: image and models in, one page out; one line and status 2 for unusable input."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -46,30 +45,17 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("explain_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run(tool, files, monkeypatch, capfd, tmp_path):
+def run(load_tool, call_tool, files, tmp_path):
     """run(models, *arguments, image=...): exit status, what was said, and the page (None where there is none)."""
+
+    tool = load_tool("explain")
 
     def call(models, *arguments, image="cells.png"):
         given = [a for m in models for a in ("--model", f"{files / m}.yaml:{files / m}.pth" if m in MODELS else m)]
         page = tmp_path / "page.html"
-        monkeypatch.setattr(sys, "argv", [str(TOOL), str(files / image), *given, "--output", str(page), *arguments])
-        monkeypatch.setattr(tool.sys.stdout, "reconfigure", lambda **_: None, raising=False)
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as exit_:
-            status = exit_.code
-        said = capfd.readouterr()
-        return status, said.out + said.err, page.read_text() if page.is_file() else None
+        status, said, errors = call_tool(tool, files / image, *given, "--output", page, *arguments)
+        return status, said + errors, page.read_text() if page.is_file() else None
 
     return call
 

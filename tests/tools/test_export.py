@@ -1,8 +1,8 @@
 """The export tool as a user calls it: CenterMasks and semantic models to ONNX files with a record."""
 
-import importlib.util
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 
 from cellseg_d2.engine.setup import load_config
 from cellseg_d2.files import read_json, sha256
-from cellseg_d2.inference.instance_export import read_networks, weights_hash
 from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.runtimes.instance_export import read_networks, weights_hash
 from cellseg_d2.modeling.backbone.vovnet import SPECS, VoVNetSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,27 +36,14 @@ def quiet():
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("export_tool", ROOT / "tools" / "export.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("export")
 
 
 @pytest.fixture
-def call(tool, monkeypatch, capsys):
+def call(tool, call_tool):
     """Exit code, what went to the screen, and what to the errors, of a command line."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-        try:
-            tool.main()
-            code = 0
-        except SystemExit as error:
-            code = error.code
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(call_tool, tool)
 
 
 def test_a_centermask(call, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The command line as a user runs it: images in, label images, probabilities, overlays and COCO out."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,15 +10,11 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import tifffile
-import torch
-from detectron2.modeling import build_model
 
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
-from cellseg_d2.engine.setup import load_config
 from cellseg_d2.errors import MissingDataError
-from cellseg_d2.inference.model_folder import save_model
+from cellseg_d2.inference.reading.sources import find_images, output_names
 from cellseg_d2.inference.semantic import SemanticPredictor
-from cellseg_d2.inference.sources import find_images, output_names
 from cellseg_d2.modeling.semantic import label_cells
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,21 +24,12 @@ SMALL = ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA"
 ENSEMBLE = [*SMALL, "MODEL.ENSEMBLE.CELL_TYPES", ["huh7", "bv2"]]
 
 
-def save(folder, name, options):
-    """An untrained model; its threshold parts its probabilities."""
-    cfg = load_config(str(ROOT / "configs" / name), options)
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    model.set_threshold(0.1)
-    return save_model(folder, cfg, model, {})
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(tmp_path_factory, save_untrained):
     """A folder with a model, an ensemble, and images in two folders, one of them twice under a name and one damaged."""
     folder = tmp_path_factory.mktemp("predict")
-    save(folder / "model", "unet.yaml", SMALL)
-    save(folder / "ensemble", "unet_ensemble.yaml", ENSEMBLE)
+    save_untrained(folder / "model", "unet.yaml", SMALL)
+    save_untrained(folder / "ensemble", "unet_ensemble.yaml", ENSEMBLE)
     for number, name in enumerate(["one/t1.tif", "one/t2.tif", "two/t1.tif"]):
         (folder / name).parent.mkdir(exist_ok=True)
         tifffile.imwrite(folder / name, simulate(PhantomSpec(height=72, width=90, cells=(3, 5)), seed=number).image)
@@ -63,23 +49,6 @@ def done(work):
     options = ["--model", work / "model", "--output", work / "out", "--runtime", "torch", "--min-area", "9"]
     command = [sys.executable, TOOL, work / "one", work / "tw?" / "*.tif", *options]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The tool in this process: arguments to exit code and what went to stderr."""
-    spec = importlib.util.spec_from_file_location("predict", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
-        with pytest.raises(SystemExit) as stop:
-            tool.main()
-        return stop.value.code, capsys.readouterr().err
-
-    return run
 
 
 def test_a_bad_image_is_named_and_stops_no_other(work, done):
@@ -131,15 +100,15 @@ def test_coco_file_has_every_cell(work, done):
         assert all(0.1 <= a["score"] <= 1 for a in cells)
 
 
-def test_ensembles_need_the_cell_type(work, call):
+def test_ensembles_need_the_cell_type(work, predict):
     options = ["--model", work / "ensemble", "--output", work / "types"]
-    code, said = call(work / "one", *options)
+    code, said = predict(work / "one", *options)
     assert code == 2 and "huh7, bv2" in said
-    assert call(work / "one", *options, "--cell-type", "BV2")[0] == 0
+    assert predict(work / "one", *options, "--cell-type", "BV2")[0] == 0
     assert len(list((work / "types" / "labels").iterdir())) == 2
 
 
-def test_unusable_input_is_one_line(work, call):
+def test_unusable_input_is_one_line(work, predict):
     options = ["--model", work / "model", "--output", work / "nothing", "--runtime", "torch"]
     for images, more, words in (
         (["missing.tif"], [], "missing.tif"),
@@ -153,7 +122,7 @@ def test_unusable_input_is_one_line(work, call):
         ([work / "one"], ["--cell-type", "bv2"], "--cell-type"),
         ([work / "one"], ["--output", work / "one" / "t1.tif"], "t1.tif"),
     ):
-        code, said = call(*images, *options, *more)
+        code, said = predict(*images, *options, *more)
         assert code == 2 and words in said and said.count("\n") == 1, said
 
 
@@ -182,46 +151,47 @@ def test_output_names_differ():
     assert len({name.lower() for name in names}) == len(names)
 
 
-def test_nobodys_own_labels_are_overwritten(work, call, tmp_path):
+def test_nobodys_own_labels_are_overwritten(work, predict, tmp_path):
     mine = tmp_path / "labels" / "t1.tif"
     mine.parent.mkdir()
     mine.write_bytes(b"outlined by hand")
     command = [work / "one" / "t1.tif", "--model", work / "model", "--output", tmp_path, "--runtime", "torch"]
     for _ in range(2):  # a refusal leaves nothing behind that would let the next call through
-        status, said = call(*command)
+        status, said = predict(*command)
         assert status == 2 and "labels has files" in said and mine.read_bytes() == b"outlined by hand"
         assert [path.name for path in tmp_path.iterdir()] == ["labels"]
     (tmp_path / "run.json").write_text(EARLIER)
-    status, said = call(mine, *command[1:])
+    status, said = predict(mine, *command[1:])
     assert status == 2 and "lies where results are written" in said and mine.read_bytes() == b"outlined by hand"
 
 
-def test_what_was_corrected_by_hand_is_not_replaced(work, call, tmp_path):
+def test_what_was_corrected_by_hand_is_not_replaced(work, predict, tmp_path):
     options = ["--model", work / "model", "--output", tmp_path, "--runtime", "torch"]
-    assert call(work / "one", *options)[0] == 0
+    assert predict(work / "one", *options)[0] == 0
     coco = json.loads((tmp_path / "cells.json").read_text())
     (tmp_path / "cells.json").write_text(json.dumps(coco, indent=2))
-    status, said = call(work / "one", *options)
+    status, said = predict(work / "one", *options)
     assert status == 2 and "corrected by hand" in said and json.loads((tmp_path / "cells.json").read_text()) == coco
     for foreign in ("[]", '{"experiment": "of my own"}'):
         (tmp_path / "run.json").write_text(foreign)
-        status, said = call(work / "one", *options)
+        status, said = predict(work / "one", *options)
         assert status == 2 and "run.json was not written by predict.py" in said
 
 
-def test_a_corrected_coco_file_is_not_overwritten(work, call, tmp_path):
+def test_a_corrected_coco_file_is_not_overwritten(work, predict, tmp_path):
     (tmp_path / "cells.json").write_text("corrected")
-    status, said = call(work / "one" / "t1.tif", "--model", work / "model", "--output", tmp_path, "--runtime", "torch")
+    options = ["--model", work / "model", "--output", tmp_path, "--runtime", "torch"]
+    status, said = predict(work / "one" / "t1.tif", *options)
     assert status == 2 and "cells.json exists" in said and (tmp_path / "cells.json").read_text() == "corrected"
 
 
-def test_a_folder_has_the_results_of_one_list_of_images(work, call, tmp_path):
+def test_a_folder_has_the_results_of_one_list_of_images(work, predict, tmp_path):
     options = ["--model", work / "model", "--output", tmp_path / "out", "--runtime", "torch"]
-    assert call(work / "one" / "t1.tif", *options)[0] == 0
+    assert predict(work / "one" / "t1.tif", *options)[0] == 0
     labels = tmp_path / "out" / "labels" / "t1.tif"
     before = labels.read_bytes(), (tmp_path / "out" / "cells.json").read_bytes()
-    status, said = call(work / "two" / "t1.tif", *options)
+    status, said = predict(work / "two" / "t1.tif", *options)
     assert status == 2 and "results of 1 images that this run would not write" in said
     assert (labels.read_bytes(), (tmp_path / "out" / "cells.json").read_bytes()) == before
-    assert call(work / "one", *options)[0] == 0
+    assert predict(work / "one", *options)[0] == 0
     assert {p.name for p in (tmp_path / "out" / "labels").iterdir()} == {"t1.tif", "t2.tif"}

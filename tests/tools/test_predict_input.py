@@ -1,25 +1,19 @@
 """Bad images, full disks, limits, broken-off runs and killed processes, through the command line."""
 
 import errno
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-import torch
-from detectron2.modeling import build_model
 from PIL import Image
 
 from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
-from cellseg_d2.engine.setup import load_config
-from cellseg_d2.inference import worker as worker_module
-from cellseg_d2.inference.model_folder import save_model
-from cellseg_d2.inference.worker import Worker
+from cellseg_d2.inference.runs import worker as worker_module
+from cellseg_d2.inference.runs.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "predict.py"
@@ -27,21 +21,11 @@ UNET = ["MODEL.DEVICE", "cpu", "MODEL.UNET.WIDTH", 4, "MODEL.SEMANTIC.MIN_AREA",
 CENTERMASK = ["MODEL.DEVICE", "cpu", "MODEL.FCOS.PRIOR_PROB", 0.3, "INPUT.MIN_SIZE_TEST", 0]
 
 
-def save(folder, config, options):
-    """An untrained model."""
-    cfg = load_config(str(ROOT / "configs" / config), options)
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    if hasattr(model, "set_threshold"):
-        model.set_threshold(0.1)
-    return save_model(folder, cfg, model, {})
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(tmp_path_factory, save_untrained):
     """Models, and images good and bad."""
     folder = tmp_path_factory.mktemp("input")
-    save(folder / "model", "unet.yaml", UNET)
+    save_untrained(folder / "model", "unet.yaml", UNET)
     images = folder / "images"
     images.mkdir()
     good = [simulate(PhantomSpec(height=72, width=90, cells=(3, 5)), seed=seed).image for seed in range(4)]
@@ -51,29 +35,12 @@ def work(tmp_path_factory):
     (images / "truncated.tif").write_bytes(content[: len(content) // 2])
     (images / "empty.tif").write_bytes(b"")
     (images / "text.png").write_text("no image")
-    Image.new("L", (1, 1)).save(images / "pixel.png")
+    Image.new("L", (1, 1)).save_untrained(images / "pixel.png")
     tifffile.imwrite(images / "nan.tif", np.where(good[0] > 100, np.nan, good[0]).astype(np.float32))
     tifffile.imwrite(images / "five.tif", np.zeros((2, 3, 2, 30, 40), np.uint8))
     tifffile.imwrite(images / "channels.tif", np.zeros((2, 30, 40), np.uint8), imagej=True, metadata={"axes": "CYX"})
     (images / "gone.tif").symlink_to(folder / "nowhere.tif")
     return folder
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The tool in this process: arguments to exit code, and what it said."""
-    spec = importlib.util.spec_from_file_location("predict", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
-        with pytest.raises(SystemExit) as stop:
-            tool.main()
-        return stop.value.code, capsys.readouterr().err
-
-    return run
 
 
 REASONS = {
@@ -87,8 +54,9 @@ REASONS = {
 }
 
 
-def test_each_bad_image_has_its_reason_and_the_others_are_done(work, call, tmp_path):
-    status, said = call(work / "images", "--model", work / "model", "--output", tmp_path, "--save", "coco,labels,csv")
+def test_each_bad_image_has_its_reason_and_the_others_are_done(work, predict, tmp_path):
+    options = ["--model", work / "model", "--output", tmp_path, "--save", "coco,labels,csv"]
+    status, said = predict(work / "images", *options)
     assert status == 1 and "Traceback" not in said
     run = json.loads((tmp_path / "run.json").read_text())
     failures = {Path(failure["file"]).name: failure["error"] for failure in run["failures"]}
@@ -103,19 +71,17 @@ def test_each_bad_image_has_its_reason_and_the_others_are_done(work, call, tmp_p
     assert {image["file_name"] for image in coco["images"]} >= {"good.tif", "film_t003.tif", "pixel.png"}
 
 
-def test_axes_and_channel_make_images_usable(work, call, tmp_path):
+def test_axes_and_channel_make_images_usable(work, predict, tmp_path):
     options = ["--model", work / "model", "--save", "labels"]
-    assert (
-        call(work / "images" / "five.tif", *options, "--axes", "TZCYX", "--channel", 1, "--output", tmp_path / "a")[0]
-        == 0
-    )
+    five = ["--axes", "TZCYX", "--channel", 1, "--output", tmp_path / "a"]
+    assert predict(work / "images" / "five.tif", *options, *five)[0] == 0
     assert tifffile.imread(tmp_path / "a" / "labels" / "five.tif").shape == (2, 3, 30, 40)
-    assert call(work / "images" / "channels.tif", *options, "--channel", 1, "--output", tmp_path / "b")[0] == 0
-    status, said = call(work / "images" / "channels.tif", *options, "--channel", "GFP", "--output", tmp_path / "c")
+    assert predict(work / "images" / "channels.tif", *options, "--channel", 1, "--output", tmp_path / "b")[0] == 0
+    status, said = predict(work / "images" / "channels.tif", *options, "--channel", "GFP", "--output", tmp_path / "c")
     assert status == 1 and "GFP" in said
 
 
-def test_a_full_disk_is_said_and_the_run_goes_on_from_there(work, call, tmp_path, monkeypatch):
+def test_a_full_disk_is_said_and_the_run_goes_on_from_there(work, predict, tmp_path, monkeypatch):
     options = [work / "images" / "good.tif", work / "images" / "film.tif", "--model", work / "model"]
     options += ["--output", tmp_path, "--save", "labels,coco"]
     write, done = worker_module.write_file_outputs, []
@@ -127,18 +93,18 @@ def test_a_full_disk_is_said_and_the_run_goes_on_from_there(work, call, tmp_path
         write(results, name, outputs)
 
     monkeypatch.setattr(worker_module, "write_file_outputs", full_at_the_second)
-    status, said = call(*options)
+    status, said = predict(*options)
     assert status == 2 and "the disk is full" in said and "--resume" in said and said.count("\n") == 1
     assert [image["name"] for image in json.loads((tmp_path / "run.json").read_text())["images"]] == ["good"]
     before = (tmp_path / "labels" / "good.tif").stat().st_mtime_ns
     monkeypatch.setattr(worker_module, "write_file_outputs", write)
-    assert call(*options, "--resume")[0] == 0
+    assert predict(*options, "--resume")[0] == 0
     assert (tmp_path / "labels" / "good.tif").stat().st_mtime_ns == before
     coco = json.loads((tmp_path / "cells.json").read_text())
     assert [image["file_name"] for image in coco["images"]][0] == "good.tif" and len(coco["images"]) == 5
 
 
-def test_resume_does_again_what_changed(work, call, tmp_path):
+def test_resume_does_again_what_changed(work, predict, tmp_path):
     image = tmp_path / "a.tif"
     tifffile.imwrite(image, simulate(PhantomSpec(height=60, width=60, cells=(2, 3)), seed=1).image)
     options = [image, "--model", work / "model", "--output", tmp_path / "out", "--save", "labels"]
@@ -146,7 +112,7 @@ def test_resume_does_again_what_changed(work, call, tmp_path):
 
     def written(*more):
         before = labels.stat().st_mtime_ns if labels.exists() else 0
-        assert call(*options, *more)[0] == 0
+        assert predict(*options, *more)[0] == 0
         return labels.stat().st_mtime_ns != before
 
     assert written() and not written("--resume") and written("--resume", "--min-area", 3)
@@ -157,24 +123,24 @@ def test_resume_does_again_what_changed(work, call, tmp_path):
     assert written("--resume", "--min-area", 3)
 
 
-def test_no_cell_and_more_cells_than_the_limit(work, call, tmp_path):
+def test_no_cell_and_more_cells_than_the_limit(work, predict, save_untrained, tmp_path):
     image = work / "images" / "good.tif"
-    assert call(image, "--model", work / "model", "--output", tmp_path / "a", "--threshold", "0.9999")[0] == 0
+    assert predict(image, "--model", work / "model", "--output", tmp_path / "a", "--threshold", "0.9999")[0] == 0
     assert len(pd.read_csv(tmp_path / "a" / "cells.csv")) == 0
     assert tifffile.imread(tmp_path / "a" / "labels" / "good.tif").max() == 0
-    save(tmp_path / "centermask", "centermask_v19_slim_dw.yaml", CENTERMASK)
+    save_untrained(tmp_path / "centermask", "centermask_v19_slim_dw.yaml", CENTERMASK)
     options = ["--model", tmp_path / "centermask", "--min-score", "0", "--max-cells", 1, "--save", "coco,csv"]
-    assert call(image, *options, "--output", tmp_path / "b")[0] == 0
+    assert predict(image, *options, "--output", tmp_path / "b")[0] == 0
     run = json.loads((tmp_path / "b" / "run.json").read_text())
     (note,) = run["images"][0]["notes"]
     assert "1 cells" in note and "--max-cells" in note and run["images"][0]["cells"] == 1
-    status, said = call(image, *options[:2], "--output", tmp_path / "c", "--threshold", "0.5")
+    status, said = predict(image, *options[:2], "--output", tmp_path / "c", "--threshold", "0.5")
     assert status == 2 and "--threshold is for a semantic model" in said
-    status, said = call(image, "--model", work / "model", "--output", tmp_path / "c", "--max-cells", 7)
+    status, said = predict(image, "--model", work / "model", "--output", tmp_path / "c", "--max-cells", 7)
     assert status == 2 and "--max-cells is for a model that finds instances" in said
 
 
-def test_ctrl_c_keeps_what_is_done(work, call, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_is_done(work, predict, tmp_path, monkeypatch):
     do, seen = Worker._do, []
 
     def stopped_at_the_second(self, jobs):
@@ -192,21 +158,21 @@ def test_ctrl_c_keeps_what_is_done(work, call, tmp_path, monkeypatch):
         "--output",
         tmp_path,
     ]
-    status, said = call(*options)
+    status, said = predict(*options)
     assert status == 130 and "--resume" in said
     assert [image["name"] for image in json.loads((tmp_path / "run.json").read_text())["images"]] == ["good"]
     monkeypatch.setattr(Worker, "_do", do)
-    assert call(*options, "--resume")[0] == 0
+    assert predict(*options, "--resume")[0] == 0
     assert len(json.loads((tmp_path / "run.json").read_text())["images"]) == 2
 
 
-def test_a_film_is_followed(work, call, tmp_path):
+def test_a_film_is_followed(work, predict, tmp_path):
     film = work / "images" / "film.tif"
     frame = tifffile.imread(film)[0]
     moving = np.stack([np.roll(frame, 2 * k, axis=1) for k in range(4)])
     tifffile.imwrite(tmp_path / "film.tif", moving, imagej=True, metadata={"axes": "TYX", "finterval": 600.0})
     options = ["--model", work / "model", "--save", "coco,labels,rois,geojson,csv,overlay", "--track"]
-    assert call(tmp_path / "film.tif", *options, "--output", tmp_path / "out")[0] == 0
+    assert predict(tmp_path / "film.tif", *options, "--output", tmp_path / "out")[0] == 0
     table = pd.read_csv(tmp_path / "out" / "cells.csv")
     labels = tifffile.imread(tmp_path / "out" / "labels" / "film.tif")
     for t in range(4):
@@ -220,12 +186,12 @@ def test_a_film_is_followed(work, call, tmp_path):
     assert sorted(a["track_id"] for a in coco["annotations"]) == sorted(table["track_id"])
 
 
-def test_a_stack_of_times_and_depths_is_followed_plane_by_plane(work, call, tmp_path):
+def test_a_stack_of_times_and_depths_is_followed_plane_by_plane(work, predict, tmp_path):
     frame = tifffile.imread(work / "images" / "film.tif")[0]
     stack = np.stack([[np.roll(frame, 2 * t, axis=1), np.roll(frame, 3 - 2 * t, axis=0)] for t in range(3)])
     tifffile.imwrite(tmp_path / "tz.tif", stack, imagej=True, metadata={"axes": "TZYX"})
     options = ["--model", work / "model", "--save", "coco,labels,csv,overlay", "--track", "--output", tmp_path / "out"]
-    assert call(tmp_path / "tz.tif", *options)[0] == 0
+    assert predict(tmp_path / "tz.tif", *options)[0] == 0
     table, labels = pd.read_csv(tmp_path / "out" / "cells.csv"), tifffile.imread(tmp_path / "out" / "labels" / "tz.tif")
     assert table["track_id"].notna().all() and labels.shape[:2] == (3, 2)
     first, second = (set(table.loc[table["z"] == z, "track_id"]) for z in range(2))
@@ -237,13 +203,13 @@ def test_a_stack_of_times_and_depths_is_followed_plane_by_plane(work, call, tmp_
     assert len(list((tmp_path / "out" / "overlays" / "tz").iterdir())) == 6
 
 
-def test_stage_positions_have_files_of_their_own(work, call, tmp_path):
+def test_stage_positions_have_files_of_their_own(work, predict, tmp_path):
     frames = tifffile.imread(work / "images" / "film.tif")
     with tifffile.TiffWriter(tmp_path / "plate.ome.tif", ome=True) as writer:
         for position in (frames[:2], frames[2:]):
             writer.write(position, photometric="minisblack", metadata={"axes": "TYX"})
     options = ["--model", work / "model", "--save", "coco,labels,rois,csv", "--output", tmp_path / "out"]
-    assert call(tmp_path / "plate.ome.tif", *options)[0] == 0
+    assert predict(tmp_path / "plate.ome.tif", *options)[0] == 0
     coco, table = json.loads((tmp_path / "out" / "cells.json").read_text()), pd.read_csv(tmp_path / "out" / "cells.csv")
     assert len({image["labels"] for image in coco["images"]}) == 2 and set(table["p"]) == {0, 1}
     for image in coco["images"]:
@@ -252,15 +218,15 @@ def test_stage_positions_have_files_of_their_own(work, call, tmp_path):
         rows = table[(table["p"] == image["p"]) & (table["t"] == image["t"])]
         assert set(np.unique(labels[image["t"]])) - {0} <= set(rows["id"])
         assert {a["label"] for a in coco["annotations"] if a["image_id"] == image["id"]} == set(rows["id"])
-    call(tmp_path / "plate.ome.tif", *options[:-1], tmp_path / "out", "--save", "csv")
+    predict(tmp_path / "plate.ome.tif", *options[:-1], tmp_path / "out", "--save", "csv")
     assert not list((tmp_path / "out" / "labels").iterdir())
 
 
-def test_a_wrong_option_leaves_earlier_results(work, call, tmp_path):
+def test_a_wrong_option_leaves_earlier_results(work, predict, tmp_path):
     options = [work / "images" / "film.tif", "--model", work / "model", "--output", tmp_path, "--save", "coco,labels"]
-    assert call(*options)[0] == 0
+    assert predict(*options)[0] == 0
     before = (tmp_path / "labels" / "film.tif").read_bytes(), (tmp_path / "cells.json").read_bytes()
-    status, said = call(*options, "--channel", "DAPI")
+    status, said = predict(*options, "--channel", "DAPI")
     assert status == 1 and "DAPI" in said and "1 of 1 images" in said
     assert ((tmp_path / "labels" / "film.tif").read_bytes(), (tmp_path / "cells.json").read_bytes()) == before
     run = json.loads((tmp_path / "run.json").read_text())
@@ -268,47 +234,48 @@ def test_a_wrong_option_leaves_earlier_results(work, call, tmp_path):
     for wrong, words in ((["--threads", -1], "--threads -1"), (["--device", "foo"], "--device foo"),
                          (["--min-score", "nan"], "--min-score nan"), (["--workers", 0], "--workers 0"),
                          (["--overlap", -1], "--overlap -1"), (["--ray-address", "x"], "--engine ray")):  # fmt: skip
-        status, said = call(*options, *wrong)
+        status, said = predict(*options, *wrong)
         assert status == 2 and words in said and said.count("\n") == 1
 
 
-def test_images_of_several_sizes_are_no_film(work, call, tmp_path):
+def test_images_of_several_sizes_are_no_film(work, predict, tmp_path):
     for number, side in enumerate((60, 60, 70)):
         tifffile.imwrite(tmp_path / f"{number}.tif", simulate(PhantomSpec(side, side, cells=(2, 3)), seed=number).image)
     film = work / "images" / "film.tif"
     options = ["--model", work / "model", "--save", "csv", "--output", tmp_path / "out"]
-    status, said = call(tmp_path / "0.tif", tmp_path / "1.tif", tmp_path / "2.tif", film, *options, "--track")
+    status, said = predict(tmp_path / "0.tif", tmp_path / "1.tif", tmp_path / "2.tif", film, *options, "--track")
     assert status == 1 and "2.tif has (70, 70)" in said
     table = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert table["track_id"].notna().sum() == (table["file"] == str(film)).sum() > 0
-    status, said = call(film, *options[:-1], tmp_path / "none", "--threshold", "0.9999", "--track")
+    status, said = predict(film, *options[:-1], tmp_path / "none", "--threshold", "0.9999", "--track")
     assert status == 0 and len(pd.read_csv(tmp_path / "none" / "cells.csv")) == 0
 
 
-def test_one_run_at_a_time_in_a_folder(work, call, tmp_path):
-    from cellseg_d2.inference.protection import alone
+def test_one_run_at_a_time_in_a_folder(work, predict, tmp_path):
+    from cellseg_d2.inference.runs.protection import alone
 
     with alone(tmp_path):
-        status, said = call(work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path)
+        status, said = predict(work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path)
     assert status == 2 and "another run writes there now" in said and not list(tmp_path.iterdir())
 
 
-def test_what_is_corrected_stays_known_when_other_kinds_are_saved(work, call, tmp_path):
+def test_what_is_corrected_stays_known_when_other_kinds_are_saved(work, predict, tmp_path):
     options = [work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path]
-    assert call(*options, "--save", "coco")[0] == 0 and call(*options, "--save", "labels")[0] == 0
+    assert predict(*options, "--save", "coco")[0] == 0 and predict(*options, "--save", "labels")[0] == 0
     (tmp_path / "cells.json").write_text("corrected")
-    status, said = call(*options, "--save", "coco")
+    status, said = predict(*options, "--save", "coco")
     assert status == 2 and "corrected by hand" in said and (tmp_path / "cells.json").read_text() == "corrected"
 
 
-def test_resume_knows_its_parts_whatever_runs_them(work, call, tmp_path):
+def test_resume_knows_its_parts_whatever_runs_them(work, predict, tmp_path):
     long = tmp_path / ("b" * 240 + ".tif")
     tifffile.imwrite(long, tifffile.imread(work / "images" / "good.tif"))
     options = [long, "--model", work / "model", "--output", tmp_path / "out"]
-    assert call(*options, "--save", "csv,labels", "--threads", 1)[0] == 0
+    assert predict(*options, "--save", "csv,labels", "--threads", 1)[0] == 0
     (labels,) = (tmp_path / "out" / "labels").iterdir()
     before = labels.stat().st_mtime_ns
-    assert call(*options, "--save", "labels,csv", "--threads", 2, "--device", "cpu", "--batch", 3, "--resume")[0] == 0
+    others = ["--save", "labels,csv", "--threads", 2, "--device", "cpu", "--batch", 3]
+    assert predict(*options, *others, "--resume")[0] == 0
     assert labels.stat().st_mtime_ns == before
     assert not any(
         "earlier_run" in image for image in json.loads((tmp_path / "out" / "run.json").read_text())["images"]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pycocotools.mask as mask_util
 
 from ...data.convert.geojson import feature
-from ..measure_crops import cell_numbers
+from ..measures.crops import cell_numbers
 from ..records import FrameCells
 from .spool import spooled
 

@@ -12,7 +12,7 @@ import pycocotools.mask as mask_util
 import tifffile
 
 from ...files import atomic_write
-from ..measure_crops import Crop, cell_numbers, decode_crops, widened
+from ..measures.crops import Crop, cell_numbers, decode_crops, widened
 from ..records import Frame, FrameCells
 from .stack import stack_axes, stack_shape
 

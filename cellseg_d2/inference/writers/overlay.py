@@ -12,7 +12,7 @@ from ...data.image_io import stretch_to_uint8
 from ...evaluation.figures import probability_overlay
 from ...evaluation.overlay import PREDICTED
 from ...files import atomic_write
-from ..measure_crops import decode_crops, widened
+from ..measures.crops import decode_crops, widened
 from ..records import Frame, FrameCells
 
 __all__ = ["overlay", "view", "write_overlay"]

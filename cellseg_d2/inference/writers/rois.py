@@ -10,7 +10,7 @@ from ...data.convert.outline import rings
 from ...data.convert.rois import LARGEST_SIDE, imagej_roi
 from ...errors import DatasetError
 from ...files import atomic_write
-from ..measure_crops import cell_numbers
+from ..measures.crops import cell_numbers
 from ..records import Frame, FrameCells
 from .stack import is_hyperstack, place_name
 

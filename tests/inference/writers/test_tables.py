@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cellseg_d2.inference.measure import measure_cells, measure_columns
+from cellseg_d2.inference.measures.cells import measure_cells, measure_columns
 from cellseg_d2.inference.writers import TableWriter
 
 

@@ -1,0 +1,1 @@
+"""Measures of cells, cut out one by one."""
