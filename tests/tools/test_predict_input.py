@@ -35,7 +35,7 @@ def work(tmp_path_factory, save_untrained):
     (images / "truncated.tif").write_bytes(content[: len(content) // 2])
     (images / "empty.tif").write_bytes(b"")
     (images / "text.png").write_text("no image")
-    Image.new("L", (1, 1)).save_untrained(images / "pixel.png")
+    Image.new("L", (1, 1)).save(images / "pixel.png")
     tifffile.imwrite(images / "nan.tif", np.where(good[0] > 100, np.nan, good[0]).astype(np.float32))
     tifffile.imwrite(images / "five.tif", np.zeros((2, 3, 2, 30, 40), np.uint8))
     tifffile.imwrite(images / "channels.tif", np.zeros((2, 30, 40), np.uint8), imagej=True, metadata={"axes": "CYX"})
