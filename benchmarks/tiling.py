@@ -25,13 +25,13 @@ from cellseg_d2.data.synthesis.phantom import PhantomSpec, simulate
 from cellseg_d2.evaluation.matching import TRUE, match
 from cellseg_d2.evaluation.objects import Objects
 from cellseg_d2.evaluation.overlaps import overlap
-from cellseg_d2.evaluation.runs import decode_counts
 from cellseg_d2.inference.detectors import InstanceDetector
 from cellseg_d2.inference.loading import ModelOptions, load_detector
 from cellseg_d2.inference.reading.image_options import ImageOptions
 from cellseg_d2.inference.segmenter import CellSegmenter
 from cellseg_d2.inference.tiles.merging import merge_tiles
 from cellseg_d2.inference.tiles.tiling import Tile, plan_tiles, tile_for
+from cellseg_d2.run_lengths import decode_counts
 
 NO_CAP = 10**6
 IOU, NMS = 0.9, 0.6

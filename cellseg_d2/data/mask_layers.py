@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks
 from fvcore.transforms.transform import Transform
 from pycocotools import mask as mask_util
 
+from ..run_lengths import decode_counts
 from .label_maps import move_labels
 from .label_runs import LabelRuns
 from .lazy_zeros import lazy_zeros
@@ -115,41 +116,12 @@ def foreground_pixels(rles: Sequence[dict], height: int, width: int) -> tuple[np
     for rle in rles:
         if list(rle["size"]) != [height, width]:
             raise ValueError(f"run lengths of {list(rle['size'])} pixels in an image of {[height, width]}")
-    if not len(rles):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    lengths, counts = _numbers([rle["counts"] for rle in rles])
-    # All masks' runs one after the other are those of a single, long mask, as each adds up to height * width
-    ends = np.cumsum(lengths)
-    last = np.cumsum(counts)
-    if not np.array_equal(ends[last - 1], height * width * np.arange(1, len(rles) + 1)):
+    runs, totals = decode_counts([rle["counts"] for rle in rles], np.full(len(rles), height * width))
+    if (totals != height * width).any():
         raise ValueError(f"run lengths that do not add up to {height} x {width} pixels")
-    mask = np.repeat(np.arange(len(rles)), counts)
-    inside = (np.arange(len(lengths)) - (last - counts)[mask]) % 2 == 1  # background comes first
-    begins, lengths, mask = (ends - lengths - mask * (height * width))[inside], lengths[inside], mask[inside]
-    pixels = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    return pixels, np.bincount(mask, lengths, len(rles)).astype(np.int64)
-
-
-def _numbers(counts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """The run lengths of N masks, one after the other, and (N,) how many each has; see :func:`~.rle.run_lengths`."""
-    texts = [text.encode("ascii") if isinstance(text, str) else text for text in counts]
-    raw = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((raw & 0x20) == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    shift = 5 * (np.arange(len(raw)) - np.repeat(first, last - first + 1))
-    numbers = np.add.reduceat((raw & 0x1F) << shift, first)
-    negative = (raw[last] & 0x10) != 0
-    numbers[negative] -= 1 << (shift[last][negative] + 5)
-    per_mask = np.diff(np.searchsorted(last, np.cumsum([len(text) for text in texts])), prepend=0)
-    begin = np.repeat(np.cumsum(per_mask) - per_mask, per_mask)
-    place = np.arange(len(numbers)) - begin
-    for parity in (1, 0):  # from the fourth number on, each is the difference to the one before the last
-        chosen = np.flatnonzero((place % 2 == parity) & (place > 0))
-        sums = np.cumsum(numbers[chosen])
-        starts = place[chosen] <= 2
-        before = np.where(starts, sums - numbers[chosen], 0)
-        numbers[chosen] = sums - np.maximum.accumulate(before)
-    return numbers, per_mask
+    lengths = (runs.end - runs.begin).astype(np.int64)
+    pixels = np.repeat(runs.begin - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    return pixels, runs.areas()
 
 
 def pack_layers(pixels: np.ndarray, counts: np.ndarray, height: int, width: int) -> list[np.ndarray]:

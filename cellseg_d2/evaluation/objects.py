@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .runs import Runs
+from ..run_lengths import Runs
 from .tables import ImageTable, ObjectTable
 
 __all__ = ["Objects", "ranked"]

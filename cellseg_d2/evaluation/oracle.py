@@ -11,12 +11,12 @@ import pycocotools.mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..run_lengths import Runs
 from .curves import mean_or_nan
 from .evaluate import Evaluation, with_notes
 from .groups import group_labels
 from .protocol import Protocol
 from .reading import GroundTruth
-from .runs import Runs
 from .tables import ImageTable, ObjectTable
 
 __all__ = ["coco_metrics", "with_pycocotools"]

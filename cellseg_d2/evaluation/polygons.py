@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .runs import Runs
+from ..run_lengths import Runs
 
 __all__ = ["Polygons", "fill"]
 

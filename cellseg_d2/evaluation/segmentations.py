@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from ..errors import DatasetError
+from ..run_lengths import Runs, concatenate, decode_counts
 from .polygon_text import parse
 from .polygons import FARTHEST, Polygons, fill
-from .runs import Runs, concatenate, decode_counts
 
 __all__ = ["RunLengths", "to_runs"]
 

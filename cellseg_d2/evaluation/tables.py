@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
-from .runs import Runs
+from ..run_lengths import Runs
 from .segmentations import to_runs
 
 __all__ = ["ImageTable", "ObjectTable", "image_table", "object_table"]

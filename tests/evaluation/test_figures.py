@@ -172,10 +172,8 @@ def test_a_failing_figure_leaves_the_older_file(tmp_path):
 def test_no_state_of_pyplot(tmp_path):
     """Neither figures nor settings are left behind."""
     import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    four_panels(tmp_path / "f.png", stepped(), np.zeros((40, 60)), np.zeros((40, 60), int), {"training": roc_of(2)})
-    assert dict(matplotlib.rcParams) == before
     from matplotlib import _pylab_helpers
 
-    assert not _pylab_helpers.Gcf.figs
+    before, figures = dict(matplotlib.rcParams), list(_pylab_helpers.Gcf.figs)
+    four_panels(tmp_path / "f.png", stepped(), np.zeros((40, 60)), np.zeros((40, 60), int), {"training": roc_of(2)})
+    assert dict(matplotlib.rcParams) == before and list(_pylab_helpers.Gcf.figs) == figures

@@ -16,8 +16,8 @@ import cellseg_d2
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.evaluation.polygon_text import parse
 from cellseg_d2.evaluation.polygons import Polygons, fill
-from cellseg_d2.evaluation.runs import Runs, concatenate, decode_counts, runs_of_mask
 from cellseg_d2.evaluation.segmentations import to_runs
+from cellseg_d2.run_lengths import Runs, concatenate, decode_counts, runs_of_mask
 
 SIDES = st.integers(1, 24)
 MASKS = hnp.arrays(bool, st.tuples(SIDES, SIDES), elements=st.booleans())

@@ -10,8 +10,8 @@ from scipy.spatial import cKDTree
 from ...errors import DatasetError
 from ...evaluation.objects import Objects
 from ...evaluation.overlaps import overlap
-from ...evaluation.runs import Runs
 from ...evaluation.segmentations import to_runs
+from ...run_lengths import Runs
 
 __all__ = ["Detections", "Pairs", "detections_of", "near_pairs", "pair_ious"]
 

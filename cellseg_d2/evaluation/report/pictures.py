@@ -10,10 +10,10 @@ import numpy as np
 
 from ...data.image_io import CorruptImageError, read_image
 from ...data.rle import outline_corners, paint_columns
+from ...run_lengths import Runs
 from ..evaluate import Evaluation
 from ..objects import Objects
 from ..outcomes import RESULT_OUTCOMES, TRUTH_OUTCOMES
-from ..runs import Runs
 
 __all__ = ["Picture", "outline_path", "pictures", "rank_images"]
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ...run_lengths import decode_counts
+
 __all__ = ["Crop", "cell_numbers", "decode_crop", "decode_crops", "touching_pairs", "widened"]
 
 _BLOCK = 1024  # cells whose boxes are compared with the others at a time
@@ -38,8 +40,10 @@ def decode_crops(rles: Sequence[Mapping[str, Any]]) -> list[Crop]:
     """The masks of compressed COCO run lengths, thousands in one go."""
     if not len(rles):
         return []
-    owner, begin, end = _runs([rle["counts"] for rle in rles])
-    height = np.array([rle["size"][0] for rle in rles], dtype=np.int64)[owner]
+    height, width = np.array([rle["size"] for rle in rles], dtype=np.int64).T
+    runs, _ = decode_counts([rle["counts"] for rle in rles], height * width)
+    owner, begin, end = runs.owners(), runs.begin.astype(np.int64), runs.end.astype(np.int64)
+    height = height[owner]
     column, parts = begin // height, (end - 1) // height - begin // height + 1
     if (parts > 1).any():  # a run that goes on at the top of the next column
         place = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
@@ -65,37 +69,6 @@ def _painted(column: np.ndarray, top: np.ndarray, bottom: np.ndarray, height: in
     steps[column - x, top] = 1
     steps[column - x, bottom] -= 1
     return Crop(np.ascontiguousarray(steps.cumsum(axis=1, dtype=np.int8)[:, :-1].T).view(bool), x, y)
-
-
-def _runs(counts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The runs of foreground of all masks: whose, and begin <= p < end in column-major order; (R,) int64 each.
-
-    As :func:`~cellseg_d2.data.rle.run_lengths`, which has a single mask: 5 bits a character, lowest first, and from the
-    fourth number on the difference to the number before the last one.
-    """
-    texts = [text.encode("ascii") if isinstance(text, str) else text for text in counts]
-    raw = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((raw & 0x20) == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    shift = 5 * (np.arange(len(raw)) - np.repeat(first, last - first + 1))
-    numbers = np.add.reduceat((raw & 0x1F) << shift, first)
-    negative = (raw[last] & 0x10) != 0
-    numbers[negative] -= 1 << (shift[last][negative] + 5)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])[first]
-    place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    chain = 3 * owner + np.where(place > 0, 2 - place % 2, 0)  # numbers that are differences to each other
-    order = np.argsort(chain, kind="stable")
-    numbers[order] = _sums(numbers[order], chain[order])
-    bounds = _sums(numbers, owner)
-    ends = np.flatnonzero((place % 2 == 1) & (numbers > 0))
-    return owner[ends], bounds[ends - 1], bounds[ends]
-
-
-def _sums(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Cumulative sums that begin anew with each group; (N,) values, and their groups, ascending."""
-    sums = np.cumsum(values)
-    start = np.searchsorted(group, group)
-    return sums - sums[start] + values[start]
 
 
 def widened(mask: np.ndarray, margin: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from ...evaluation.runs import decode_counts
+from ...run_lengths import decode_counts
 from .merging_loops import boxes_of, place_runs, shared_pixels
 from .tiling import Tile
 

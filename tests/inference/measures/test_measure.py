@@ -195,3 +195,12 @@ def test_runs_of_no_pixels_and_over_columns():
     for crop in crops[:2]:
         assert crop.box == (0, 0, 5, 4) and (crop.mask == flat).all()
     assert crops[2].mask.shape == (0, 0) and decode_crops([]) == []
+
+
+def test_masks_behind_two_thousand_million_pixels():
+    height, (x, y) = 50_000, (49_000, 48_000)
+    begins = [(x + column) * height + y for column in range(3)]
+    edges = [0, *(edge for begin in begins for edge in (begin, begin + 4)), height**2]
+    rle = mask_util.frPyObjects({"size": [height, height], "counts": np.diff(edges).tolist()}, height, height)
+    crop = decode_crop(rle)
+    assert crop.box == (x, y, x + 3, y + 4) and crop.mask.all()

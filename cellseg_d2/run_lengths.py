@@ -18,8 +18,8 @@ class Runs:
 
     Attributes:
         offsets: (N + 1,) int64; the runs of mask n are those from ``offsets[n]`` up to ``offsets[n + 1]``.
-        begin, end: (R,) int32; a run is the pixels begin <= p < end, where pixel (row, column) of an image of H rows
-            has p = column * H + row. Runs of a mask ascend and do not touch.
+        begin, end: (R,) int32, or int64 of images of 2^31 pixels and more; a run is the pixels begin <= p < end, where
+            pixel (row, column) of an image of H rows has p = column * H + row. Runs of a mask ascend and do not touch.
 
     >>> runs = runs_of_mask(np.array([[0, 1, 1], [0, 1, 0]]))
     >>> runs.begin.tolist(), runs.end.tolist(), runs.areas().tolist()
@@ -32,6 +32,10 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def owners(self) -> np.ndarray:
+        """(R,) int64: the mask of each run."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def areas(self) -> np.ndarray:
         """(N,) int64: foreground pixels of each mask."""
@@ -86,20 +90,19 @@ def decode_counts(counts: Sequence[str | bytes], pixels: np.ndarray) -> tuple[Ru
     offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))])
     joined = "".join(item if type(item) is str else item.decode("ascii", "replace") for item in counts)
     text = np.frombuffer(joined.encode("ascii", "replace"), dtype=np.uint8)
-    runs, begin, end, total = _decode(text, offsets, np.asarray(pixels, dtype=np.int64))
+    pixels = np.asarray(pixels, dtype=np.int64)
+    numbers = np.count_nonzero((text - 48) & 0x20 == 0)  # the last characters of numbers
+    begin, end = np.empty((2, numbers), np.int32 if pixels.max(initial=0) < 2**31 else np.int64)
+    runs, total = _decode(text, offsets, pixels, begin, end)
     return Runs(runs, begin[: runs[-1]].copy(), end[: runs[-1]].copy()), total
 
 
 @njit(cache=True)
 def _decode(
-    text: np.ndarray, offsets: np.ndarray, pixels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, begins and ends of the runs (more room than is used), and the sum of all lengths of each mask."""
-    numbers = 0
-    for byte in text:
-        numbers += ((byte - 48) & 0x20) == 0
+    text: np.ndarray, offsets: np.ndarray, pixels: np.ndarray, begin: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of the runs, which are written to ``begin`` and ``end``, and the sum of all lengths of each mask."""
     runs = np.zeros(len(offsets), np.int64)
-    begin, end = np.empty(numbers, np.int32), np.empty(numbers, np.int32)
     total = np.zeros(len(offsets) - 1, np.int64)
     run = 0
     for n in range(len(total)):
@@ -131,7 +134,7 @@ def _decode(
             k += 1
         total[n] = place
         runs[n + 1] = run
-    return runs, begin, end, total
+    return runs, total
 
 
 @njit(cache=True)
