@@ -69,6 +69,7 @@ EXTRAS = {
     "formats": ["bioio", "bioio-nd2", "bioio-czi", "bioio-lif"],  # ND2, CZI, LIF
     "openvino": ["openvino"],
     "ray": ["ray[data]"],
+    "trackastra": ["trackastra"],
     "test": ["pytest", "hypothesis", "ruff", "playwright", "faster-coco-eval", "openvino", "py-ctcmetrics"],
 }
 

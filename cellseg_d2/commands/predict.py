@@ -24,7 +24,8 @@ from ..inference.runs.protection import alone, earlier_outputs, protect
 from ..inference.runs.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
 from .console import console
-from .track import follow, groups
+from .films import groups
+from .track import Linker, follow, make_linker
 
 __all__ = ["run"]
 
@@ -41,6 +42,9 @@ def run(args: Namespace) -> int:
         raise UserError(f"--workers {args.workers}: give a number above 0")
     if args.ray_address and args.engine != "ray":
         raise UserError("--ray-address is for --engine ray")
+    if args.tracker_model and args.tracker != "trackastra":
+        raise UserError("--tracker-model is for --tracker trackastra")
+    linker = make_linker(args.tracker, args.tracker_model, args.device) if args.track else None
     files = find_model(args.model, args.weights, Transfer(console.print))
     if files.licence:
         console.print(f"{files.name}: {files.licence}")
@@ -51,10 +55,12 @@ def run(args: Namespace) -> int:
     about["options"] = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
     with output_errors(args.output), alone(args.output):
         protect(jobs, args.output)
-        return _run(jobs, options, args, about)
+        return _run(jobs, options, args, about, linker)
 
 
-def _run(jobs: list[Job], options: RunOptions, args: Namespace, about: Mapping[str, Any]) -> int:
+def _run(
+    jobs: list[Job], options: RunOptions, args: Namespace, about: Mapping[str, Any], linker: Linker | None
+) -> int:
     """Predict into a folder that is this run's own."""
     output = args.output
     earlier = earlier_outputs(output)
@@ -66,7 +72,7 @@ def _run(jobs: list[Job], options: RunOptions, args: Namespace, about: Mapping[s
     failed: list[Part] = []
     try:
         failed += _predict([job for job in jobs if job not in done], options, args, sum(done.values()))
-        failed += _track(jobs, options, args.tracker) if args.track else []
+        failed += _track(jobs, options, linker) if linker else []
     finally:  # also of what was done before Ctrl-C
         written = {name: known for name, known in earlier.items() if (output / name).is_file()}
         written |= collect(jobs, options.outputs)
@@ -128,7 +134,7 @@ def _predict(jobs: list[Job], options: RunOptions, args: Namespace, found: int) 
     return failed + [Part(job, options.made_by, error="the engine gave no result") for job in jobs if job in missing]
 
 
-def _track(jobs: list[Job], options: RunOptions, linker: str) -> list[Part]:
+def _track(jobs: list[Job], options: RunOptions, linker: Linker) -> list[Part]:
     """Link the cells of each film. Returns what could not be followed, as if its first image had failed."""
     failed, number = [], 0
     for parts, films in groups(jobs, options.outputs.folder):

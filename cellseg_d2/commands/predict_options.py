@@ -3,10 +3,10 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from ..analysis.tracking import LINKERS
 from ..inference.runs.engines import ENGINES
 from ..inference.runs.outputs import KINDS, OutputOptions
 from ..modeling.semantic.cells import SPLITS
+from .track import TRACKERS
 
 __all__ = ["add_arguments"]
 
@@ -60,8 +60,11 @@ def _add_outputs(parser: ArgumentParser) -> None:
                        help="whose a pixel of several cells is in label images")  # fmt: skip
     group.add_argument("--track", action="store_true",
                        help="link cells over the frames of stacks, or over the images of a folder")  # fmt: skip
-    group.add_argument("--tracker", default="overlap", choices=LINKERS,
-                       help="what links them: own assignment, or LapTrack on its costs; default: overlap")  # fmt: skip
+    group.add_argument("--tracker", default="overlap", choices=TRACKERS,
+                       help="what links them: own assignment, LapTrack on its costs, or a Trackastra model; "
+                       "default: overlap")  # fmt: skip
+    group.add_argument("--tracker-model", metavar="NAME",
+                       help="of Trackastra: a folder, or a published name, which it downloads; default: general_2d")
 
 
 def _add_run(parser: ArgumentParser) -> None:

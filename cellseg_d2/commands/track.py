@@ -1,11 +1,11 @@
-"""The part of a prediction run that follows cells over time: what belongs to one film, and what is written anew."""
+"""The part of a prediction run that follows cells over time, and what is written anew."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, count
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..analysis.tracking import (
@@ -14,6 +14,8 @@ from ..analysis.tracking import (
     Tracks,
     frames_table,
     growth,
+    link_by_trackastra,
+    load_trackastra,
     numbered_from,
     plot_growth,
     tracked,
@@ -21,27 +23,17 @@ from ..analysis.tracking import (
 )
 from ..files import finite_or_none, write_json
 from ..inference.reading.reader import open_image
-from ..inference.reading.sources import natural
 from ..inference.records import FrameCells
-from ..inference.runs.collect import parts_of
 from ..inference.runs.outputs import TRACKS, OutputOptions, write_file_outputs, write_frame_outputs
-from ..inference.runs.parts import Job, Part, write_part
+from ..inference.runs.parts import Part, write_part
 from ..inference.runs.worker import RunOptions, output_errors
+from .films import Film, images_of
 
-__all__ = ["Film", "Followed", "follow", "groups"]
+__all__ = ["TRACKERS", "Followed", "Linker", "follow", "make_linker"]
 
-
-@dataclass(frozen=True)
-class Film:
-    """Frames in the order of time: of one stack (one depth, one position), or the images of one folder.
-
-    Attributes:
-        name: of its outputs.
-        frames: of each frame the place of its file in the group, and its place in that file.
-    """
-
-    name: str
-    frames: tuple[tuple[int, int], ...]
+TRACKERS = (*LINKERS, "trackastra")
+# The cells of a film's frames, and what reads its images, to tracks
+Linker = Callable[[Sequence[Sequence[Mapping]], Callable[[], list[np.ndarray]]], Tracks]
 
 
 @dataclass(frozen=True)
@@ -54,51 +46,29 @@ class Followed:
     error: str = ""
 
 
-def groups(jobs: Sequence[Job], output: Path) -> Iterator[tuple[list[Part], list[Film]]]:
-    """Files whose cells are followed together, and the films in them.
+def make_linker(tracker: str, model: str | None = None, device: str | None = None) -> Linker:
+    """What follows cells.
 
-    A stack with a time axis has a film for each depth and position. Single images of one folder are one, in the order
-    of the numbers in their names; one that is alone is none.
+    Args:
+        tracker: of :data:`TRACKERS`.
+        model, device: see :func:`~cellseg_d2.analysis.tracking.load_trackastra`.
+
+    Raises:
+        TrackastraError: it is not installed, or has no such model.
     """
-    folders: dict[Path, list[Part]] = defaultdict(list)
-    taken: set[str] = set()
-    for part in parts_of(jobs, output):
-        if part.error:
-            continue
-        if len(part.results) == 1:
-            folders[part.job.path.absolute().parent].append(part)
-        elif "t" in part.results[0].frame.place:
-            yield [part], _films_of_stack(part, taken)
-    for folder, parts in folders.items():
-        if len(parts) > 1:
-            parts.sort(key=lambda part: natural(part.job.path.name))
-            frames = tuple((number, 0) for number in range(len(parts)))
-            yield parts, [Film(_name((folder.name, f"{folder.parent.name}_{folder.name}"), taken), frames)]
+    if tracker == "trackastra":
+        network = load_trackastra(model, device and device.partition(":")[0])
+        return lambda frames, images: link_by_trackastra(frames, images(), network)
+    return lambda frames, images: LINKERS[tracker](frames)
 
 
-def _films_of_stack(part: Part, taken: set[str]) -> list[Film]:
-    planes: dict[tuple, list[tuple[int, int]]] = defaultdict(list)
-    for number, result in enumerate(part.results):
-        planes[tuple((axis, at) for axis, at in result.frame.place.items() if axis != "t")].append((0, number))
-    names = {plane: "_".join([part.job.name, *(f"{axis}{at}" for axis, at in plane)]) for plane in planes}
-    return [Film(_name((names[plane],), taken), tuple(frames)) for plane, frames in planes.items()]
-
-
-def _name(wanted: Sequence[str], taken: set[str]) -> str:
-    """The first of some names that is free, else the last one with a number; it is taken then."""
-    numbered = (f"{wanted[-1]}-{number}" for number in count(2))
-    name = next(name for name in chain(wanted, numbered) if name.lower() not in taken)
-    taken.add(name.lower())
-    return name
-
-
-def follow(parts: Sequence[Part], films: Sequence[Film], options: RunOptions, linker: str) -> list[Followed]:
+def follow(parts: Sequence[Part], films: Sequence[Film], options: RunOptions, linker: Linker) -> list[Followed]:
     """Link the cells of films, write every output of their files again with ``track_id``, and how the cells multiply.
 
     Tracks are numbered on from film to film of one stack, as its label image has them all.
 
     Args:
-        linker: of :data:`~cellseg_d2.analysis.tracking.LINKERS`.
+        linker: of :func:`make_linker`.
 
     Raises:
         OutputError: a result cannot be written.
@@ -110,7 +80,8 @@ def follow(parts: Sequence[Part], films: Sequence[Film], options: RunOptions, li
         if error := _unlike(before):
             found.append(Followed(film, error=error))
             continue
-        tracks = numbered_from(LINKERS[linker]([result.cells for result in before]), first)
+        images = partial(images_of, parts, film, options.images)
+        tracks = numbered_from(linker([result.cells for result in before], images), first)
         first += len(tracks)
         results = tracked(before, tracks)
         after |= zip(film.frames, results)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from cellseg_d2.analysis.tracking import link, tracked
+from cellseg_d2.analysis.tracking import LINKERS, link, tracked
 from cellseg_d2.data.datasets import roots
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.inference.records import Frame, FrameCells
@@ -101,15 +101,16 @@ def test_an_empty_mask_is_a_track_of_its_own_place():
     assert ids(link([[empty, cell(120, 49)]] * 2)) == [[2, 1]] * 2
 
 
-def test_order_of_cells_does_not_matter():
+@pytest.mark.parametrize("follow", LINKERS.values(), ids=LINKERS)
+def test_order_of_cells_does_not_matter(follow):
     generator = np.random.default_rng(0)
     places = generator.uniform(10, 150, (25, 2))
     frames = []
     for _ in range(6):
         places = np.clip(places + generator.normal(0, 4, places.shape), 8, 150)
         frames.append([cell(x, y, 8) for x, y in places[generator.random(25) > 0.1]])
-    tracks, orders = link(frames), [generator.permutation(len(cells)) for cells in frames]
-    again = link([[cells[k] for k in order] for cells, order in zip(frames, orders)])
+    tracks, orders = follow(frames), [generator.permutation(len(cells)) for cells in frames]
+    again = follow([[cells[k] for k in order] for cells, order in zip(frames, orders)])
     assert (again.table == tracks.table).all()
     assert all((ids[order] == other).all() for ids, order, other in zip(tracks.ids, orders, again.ids))
 

@@ -60,19 +60,6 @@ def test_what_they_are():
     assert len(link_by_laptrack(FILMS["gap of 2"])) == 1 and len(link_by_laptrack(FILMS["gap of 3"])) == 2
 
 
-def test_order_of_cells_does_not_matter():
-    generator = np.random.default_rng(0)
-    places = generator.uniform(10, 150, (25, 2))
-    frames = []
-    for _ in range(6):
-        places = np.clip(places + generator.normal(0, 4, places.shape), 8, 150)
-        frames.append([cell(x, y, 8) for x, y in places[generator.random(25) > 0.1]])
-    tracks, orders = link_by_laptrack(frames), [generator.permutation(len(cells)) for cells in frames]
-    again = link_by_laptrack([[cells[k] for k in order] for cells, order in zip(frames, orders)])
-    assert (again.table == tracks.table).all()
-    assert all((ids[order] == other).all() for ids, order, other in zip(tracks.ids, orders, again.ids))
-
-
 def test_errors_are_ours():
     with pytest.raises(ValueError, match="max_distance"):
         link_by_laptrack(FILMS["moving"], max_distance=0)

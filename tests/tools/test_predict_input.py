@@ -233,7 +233,8 @@ def test_a_wrong_option_leaves_earlier_results(work, predict, tmp_path):
     assert len(run["failures"]) == 1 and len(run["images"]) == 1
     for wrong, words in ((["--threads", -1], "--threads -1"), (["--device", "foo"], "--device foo"),
                          (["--min-score", "nan"], "--min-score nan"), (["--workers", 0], "--workers 0"),
-                         (["--overlap", -1], "--overlap -1"), (["--ray-address", "x"], "--engine ray")):  # fmt: skip
+                         (["--overlap", -1], "--overlap -1"), (["--ray-address", "x"], "--engine ray"),
+                         (["--tracker-model", "x"], "--tracker trackastra")):  # fmt: skip
         status, said = predict(*options, *wrong)
         assert status == 2 and words in said and said.count("\n") == 1
 
