@@ -163,7 +163,14 @@ def open_bioio(path: Path) -> Source:
         reader.set_scene(scene)
         scenes.append(reader)
     array, axes = Positions.joined([reader.dask_data for reader in scenes], [reader.dims.order for reader in scenes])
-    first, interval = scenes[0], scenes[0].time_interval
-    interval = interval.total_seconds() if isinstance(interval, timedelta) else interval
+    first = scenes[0]
     names = tuple(str(name) for name in first.channel_names or ())
+    interval = _lif_interval(first) if path.suffix.lower() == ".lif" else first.time_interval
+    interval = interval.total_seconds() if isinstance(interval, timedelta) else interval
     return Source(array, axes, names, micrometres(first.physical_pixel_sizes.X, "um"), seconds(interval, "s"))
+
+
+def _lif_interval(reader: Any) -> float | None:
+    """Seconds from frame to frame of a LIF file, which bioio has as coordinates of its axis T only."""
+    times = reader.xarray_dask_data.coords.get("T", ())
+    return float(times[1] - times[0]) if len(times) > 1 else None

@@ -1,6 +1,7 @@
 """Zarr, OME-Zarr and microscopes' own formats for prediction."""
 
 import importlib
+import struct
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -126,6 +127,44 @@ def test_czi(tmp_path):
     assert file.pixel_size == pytest.approx(0.65) and file.interval is None
     _check(file)
     _check(open_image(tmp_path / "x.czi", channel=1), 1)
+
+
+def _lif(path) -> None:
+    """A Leica file of STACK: a header in XML, then the planes by time, depth and channel."""
+    times, channels, depths, height, width = STACK.shape
+    row, plane = 2 * width, 2 * width * height
+    about = "".join(
+        f'<ChannelDescription Resolution="16" LUTName="{name}" IsLUTInverted="0" BytesInc="{plane * c}" DataType="0" '
+        'ChannelTag="0" Min="0" Max="65535" Unit="" NameOfMeasuredQuantity="" BitInc="0"/>'
+        for c, name in enumerate(("phase", "GFP"))
+    )
+    axes = [(width, 0.65e-6, 2, "m"), (height, 0.65e-6, row, "m"), (depths, 2e-6, plane * channels, "m")]
+    axes.append((times, 600, plane * channels * depths, "s"))
+    sides = "".join(
+        f'<DimensionDescription DimID="{k}" NumberOfElements="{count}" Origin="0" Length="{(count - 1) * step}" '
+        f'Unit="{unit}" BitInc="0" BytesInc="{bytes_}"/>'
+        for k, (count, step, bytes_, unit) in enumerate(axes, 1)
+    )
+    xml = (
+        '<LMSDataContainerHeader Version="2"><Element Name="x.lif"><Memory Size="0" MemoryBlockID="M0"/><Children>'
+        f'<Element Name="film"><Data><Image TextDescription=""><ImageDescription><Channels>{about}</Channels>'
+        f"<Dimensions>{sides}</Dimensions></ImageDescription></Image></Data>"
+        f'<Memory Size="{STACK.nbytes}" MemoryBlockID="M1"/></Element></Children></Element></LMSDataContainerHeader>'
+    )
+    text, name = xml.encode("utf-16-le"), "M1".encode("utf-16-le")
+    head = struct.pack("<IIBI", 0x70, 5 + len(text), 0x2A, len(xml)) + text
+    block = struct.pack("<IIBQBI", 0x70, 14 + len(name), 0x2A, STACK.nbytes, 0x2A, len(name) // 2) + name
+    path.write_bytes(head + block + STACK.transpose(0, 2, 1, 3, 4).tobytes())
+
+
+def test_lif(tmp_path):
+    pytest.importorskip("bioio_lif")
+    _lif(tmp_path / "x.lif")
+    file = open_image(tmp_path / "x.lif")
+    assert file.axes == "TCZYX" and file.channels == ("phase", "GFP")
+    assert file.pixel_size == pytest.approx(0.65) and file.interval == pytest.approx(600)
+    _check(file)
+    _check(open_image(tmp_path / "x.lif", channel="GFP"), 1)
 
 
 @pytest.mark.parametrize("suffix", list(other_formats.BIOIO_READERS))
