@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..files import parse_json, read_bytes
+from .pairing import pair_images
 from .segmentations import RunLengths
 from .tables import ImageTable, ObjectTable, image_table, object_table
 
@@ -52,6 +53,7 @@ class _Truth(msgspec.Struct):
 
 class _Results(msgspec.Struct):
     annotations: list[_Result]
+    images: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,49 @@ def _noted(objects: ObjectTable, source: str) -> ObjectTable:
 
 
 def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
-    """Read a COCO result list (JSON, gzipped or not), or the ``annotations`` of an object where each has a score.
+    """Read a COCO result list (JSON, gzipped or not), or a data set whose ``annotations`` have scores.
 
-    Rules: ids of results are ignored; a category that the ground truth lacks counts all the same, as the protocol is
-    class-agnostic, and is noted; scores outside 0..1 rank as they are, and are noted.
+    Rules: a data set with ``images``, as ``tools/predict.py`` writes it, has ids of its own, so that images are paired
+    by file name (:func:`.pairing.pair_images`), and results on images that the ground truth lacks are left out; ids of
+    results are ignored; a category that the ground truth lacks counts all the same, as the protocol is class-agnostic,
+    and is noted; scores outside 0..1 rank as they are, and are noted.
 
     Raises:
         DatasetError: the file is damaged, or has an entry that cannot be used; says which.
     """
     content = _decode(path, list[_Result] | _Results, "results")
-    rows = content if isinstance(content, list) else content.annotations
-    return results_table(rows, truth, str(path))
+    if isinstance(content, list):
+        return results_table(content, truth, str(path))
+    if content.images is None:
+        return results_table(content.annotations, truth, str(path))
+    return _paired(content.annotations, content.images, truth, str(path))
+
+
+def _paired(rows: list[_Result], images: list[dict[str, Any]], truth: GroundTruth, source: str) -> ObjectTable:
+    """The table of a data set's results, on images with ids of their own."""
+    paired = pair_images(images, truth.images.ids, truth.images.file_names, source)
+    if images and not paired:
+        raise DatasetError(
+            f"{source}: none of its {len(images)} images is in {truth.source} by file name (first: "
+            f"{images[0].get('file_name')!r}, there: {next(iter(truth.images.file_names), None)!r})"
+        )
+    known = {image.get("id") for image in images}
+    strange = next((n for n, row in enumerate(rows) if row.image_id not in known), None)
+    if strange is not None:
+        raise DatasetError(f"{source}: annotations[{strange}]: there is no image with id {rows[strange].image_id!r}")
+    kept = [row for row in rows if row.image_id in paired]
+    for row in kept:
+        row.image_id = paired[row.image_id]
+    table = results_table(kept, truth, source)
+    notes = table.notes
+    if len(paired) < len(images):
+        notes += (
+            f"{len(images) - len(paired)} images of {source} with {len(rows) - len(kept)} results are not in "
+            f"{truth.source} and count nowhere",
+        )
+    if len(paired) < len(truth.images):
+        notes += (f"{source} has no results of {len(truth.images) - len(paired)} images of {truth.source}",)
+    return replace(table, notes=notes)
 
 
 def results_table(rows: Sequence[Any], truth: GroundTruth, source: str) -> ObjectTable:
