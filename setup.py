@@ -80,6 +80,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["cellseg_d2", "cellseg_d2.*"]),
     package_data={
+        "cellseg_d2": ["base.css"],
         "cellseg_d2.evaluation.report": ["template.html"],
         "cellseg_d2.analysis": ["page.html", "compare.html"],
     },

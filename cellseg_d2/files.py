@@ -1,5 +1,6 @@
 """Files: read with errors that say what is wrong, written so that a crash leaves the old file or the new one."""
 
+import fcntl
 import gzip
 import hashlib
 import json
@@ -7,13 +8,14 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import DatasetError, MissingDataError
 
-__all__ = ["atomic_write", "finite_or_none", "parse_json", "read_bytes", "read_json", "sha256", "write_json"]
+__all__ = ["atomic_write", "finite_or_none", "locked", "parse_json", "read_bytes", "read_json", "sha256", "write_json"]
 
 
 def atomic_write(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
@@ -35,6 +37,32 @@ def atomic_write(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
         os.unlink(temporary)
         raise
     return path
+
+
+@contextmanager
+def locked(path: Path, taken: Exception) -> Iterator[None]:
+    """Context in which no other process of this machine is, for the same file ``path``; it is removed afterwards.
+
+    Raises:
+        taken: another process is.
+    """
+    while True:
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise taken from None
+            try:
+                is_there = os.path.samestat(os.fstat(stream.fileno()), path.stat())
+            except FileNotFoundError:
+                is_there = False
+            if not is_there:  # removed by who had it, between opening and locking
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> Path:

@@ -8,9 +8,9 @@ __all__ = ["template_environment"]
 
 
 def template_environment(folder: Path) -> jinja2.Environment:
-    """The environment of the templates in a folder."""
+    """The environment of the templates in a folder, which may include ``base.css``, what all pages look like."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

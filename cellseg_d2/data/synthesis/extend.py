@@ -1,7 +1,6 @@
 """Extend a data set: its cells at other places and densities, image after image, to be resumed at any time."""
 
 import errno
-import fcntl
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...files import atomic_write, read_json, sha256
+from ...files import atomic_write, locked, read_json, sha256
 from ..datasets.coco_json import CocoFile
 from ..datasets.columns import IndexedCoco, open_coco
 from ..image_folder import image_places
@@ -109,18 +108,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / ".lock"
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(f"{folder}: another process is extending into this folder; wait for it") from None
-        try:
+    taken = DatasetError(f"{folder}: another process is extending into this folder; wait for it")
+    try:
+        with locked(folder / ".lock", taken):
             yield
-        finally:
-            lock.unlink()
-            if made and not any(folder.iterdir()):
-                folder.rmdir()
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _extend(

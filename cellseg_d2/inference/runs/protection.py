@@ -1,6 +1,5 @@
 """Nobody's own files are replaced by results, nor corrected ones, nor those of another run."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ...engine.errors import OutputError
 from ...errors import DatasetError
-from ...files import read_json, sha256
+from ...files import locked, read_json, sha256
 from .outputs import OF_RUN, SUMMARY, folders, hashes
 from .parts import FOLDER as PARTS
 from .parts import Job
@@ -101,12 +100,6 @@ def alone(output: Path) -> Iterator[None]:
         OutputError: another one does.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with (output / LOCK).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{output}: another run writes there now; wait, or choose another folder") from None
-        try:
-            yield
-        finally:
-            (output / LOCK).unlink(missing_ok=True)
+    taken = OutputError(f"{output}: another run writes there now; wait, or choose another folder")
+    with locked(output / LOCK, taken):
+        yield
