@@ -6,12 +6,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-__all__ = ["console", "progress"]
+__all__ = ["console", "errors", "progress"]
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
+errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
 
 
 def progress(items: Iterable[Any], title: str = "images", total: int | None = None) -> Iterator[Any]:
     """The items, with a bar on the error console; none where that is no terminal."""
-    error = Console(stderr=True)
-    return iter(track(items, title, total, console=error, transient=True, disable=not error.is_terminal))
+    return iter(track(items, title, total, console=errors, transient=True, disable=not errors.is_terminal))

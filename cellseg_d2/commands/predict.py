@@ -1,6 +1,5 @@
 """Find the cells of images: what the command line of prediction takes, and how a run goes."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..inference.runs.parts import Job, Part
 from ..inference.runs.protection import alone, earlier_outputs, protect
 from ..inference.runs.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
-from .console import console
+from .console import console, errors
 from .films import groups
 from .track import Linker, follow, make_linker
 
@@ -200,9 +199,9 @@ def _show_failures(failed: list[Part], jobs: list[Job]) -> int:
     """Each image that could not be used, and the exit code."""
     for part in failed:
         reason = part.error if str(part.job.path) in part.error else f"{part.job.path}: {part.error}"
-        print(f"predict.py: {reason}", file=sys.stderr)
+        errors.print(f"predict.py: {reason}")
     if failed:
-        print(f"predict.py: {len(failed)} of {len(jobs)} images could not be used", file=sys.stderr)
+        errors.print(f"predict.py: {len(failed)} of {len(jobs)} images could not be used")
     return 1 if failed else 0
 
 
