@@ -18,6 +18,7 @@ def add_cellseg_config(cfg: CN) -> None:
     """Add the keys of cellseg_d2 to a config made by ``detectron2.config.get_cfg()``, in place."""
     _add_model_config(cfg.MODEL)
     _add_data_config(cfg)
+    _add_input_config(cfg)
     _add_training_config(cfg)
 
 
@@ -147,7 +148,7 @@ def _add_semantic_config(model: CN) -> None:
 
 
 def _add_data_config(cfg: CN) -> None:
-    """Data sets, reading and augmentation."""
+    """Data sets."""
     # Fills "{cell_type}" in the names of DATASETS.TRAIN and DATASETS.TEST: "livecell_{cell_type}_train"
     cfg.DATASETS.CELL_TYPE = ""
     # Names of the classes, of the data that a model was trained on (set by training)
@@ -172,6 +173,10 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATASETS.MES.MARGIN = 0
     # Leave out (and count) images that cannot be decoded, instead of stopping at the first
     cfg.DATALOADER.SKIP_CORRUPT_IMAGES = False
+
+
+def _add_input_config(cfg: CN) -> None:
+    """Reading, targets and augmentation."""
     # Grey-value percentiles that become 0 and 255 in 8-bit images, e.g. (0.1, 99.9); empty: 8-bit values as they are.
     # Images of more than 8 bits are always stretched, by (0.1, 99.9) where this is empty.
     cfg.INPUT.STRETCH_PERCENTILES = ()
