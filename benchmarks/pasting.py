@@ -35,7 +35,7 @@ def made_up(cells: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def detectron2(masks: Tensor, boxes: Tensor, height: int, width: int) -> list[dict]:
     """Paste and encode."""
-    stack = paste_masks_in_image(masks, boxes, (height, width)).numpy().astype(np.uint8)
+    stack = paste_masks_in_image(masks, boxes, (height, width)).numpy().view(np.uint8)
     rles = [mask_util.encode(np.asfortranarray(mask)) for mask in stack]
     return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
 

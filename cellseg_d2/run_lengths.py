@@ -66,8 +66,13 @@ def concatenate(parts: Sequence[Runs]) -> Runs:
 def runs_of_mask(mask: np.ndarray) -> Runs:
     """The runs of one (H, W) mask; whatever is not 0 is foreground."""
     flat = np.concatenate([[False], np.asarray(mask).astype(bool).ravel(order="F"), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1]).astype(np.int32)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]).astype(_place_type(len(flat)))
     return Runs(np.array([0, len(edges) // 2]), edges[::2], edges[1::2])
+
+
+def _place_type(pixels: int) -> type:
+    """What holds the places in images of so many pixels."""
+    return np.int32 if pixels < 2**31 else np.int64
 
 
 def decode_counts(counts: Sequence[str | bytes], pixels: np.ndarray) -> tuple[Runs, np.ndarray]:
@@ -92,7 +97,7 @@ def decode_counts(counts: Sequence[str | bytes], pixels: np.ndarray) -> tuple[Ru
     text = np.frombuffer(joined.encode("ascii", "replace"), dtype=np.uint8)
     pixels = np.asarray(pixels, dtype=np.int64)
     numbers = np.count_nonzero((text - 48) & 0x20 == 0)  # the last characters of numbers
-    begin, end = np.empty((2, numbers), np.int32 if pixels.max(initial=0) < 2**31 else np.int64)
+    begin, end = np.empty((2, numbers), _place_type(pixels.max(initial=0)))
     runs, total = _decode(text, offsets, pixels, begin, end)
     return Runs(runs, begin[: runs[-1]].copy(), end[: runs[-1]].copy()), total
 
@@ -141,7 +146,7 @@ def _decode(
 def _take(
     offsets: np.ndarray, begin: np.ndarray, end: np.ndarray, index: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    chosen_begin, chosen_end = np.empty(taken[-1], np.int32), np.empty(taken[-1], np.int32)
+    chosen_begin, chosen_end = np.empty(taken[-1], begin.dtype), np.empty(taken[-1], end.dtype)
     for n in range(len(index)):
         first, last = offsets[index[n]], offsets[index[n] + 1]
         chosen_begin[taken[n] : taken[n + 1]] = begin[first:last]

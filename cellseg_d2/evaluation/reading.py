@@ -130,7 +130,7 @@ def read_results(path: str | Path, truth: GroundTruth) -> ObjectTable:
 
 def _paired(rows: list[_Result], images: list[dict[str, Any]], truth: GroundTruth, source: str) -> ObjectTable:
     """The table of a data set's results, on images with ids of their own."""
-    paired = pair_images(images, truth.images.ids, truth.images.file_names, source)
+    paired, note = pair_images(images, truth.images.ids, truth.images.file_names, source)
     if images and not paired:
         raise DatasetError(
             f"{source}: none of its {len(images)} images is in {truth.source} by file name (first: "
@@ -144,7 +144,7 @@ def _paired(rows: list[_Result], images: list[dict[str, Any]], truth: GroundTrut
     for row in kept:
         row.image_id = paired[row.image_id]
     table = results_table(kept, truth, source)
-    notes = table.notes
+    notes = table.notes + ((note,) if note else ())
     if len(paired) < len(images):
         notes += (
             f"{len(images) - len(paired)} images of {source} with {len(rows) - len(kept)} results are not in "

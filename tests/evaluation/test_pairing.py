@@ -79,9 +79,27 @@ def test_results_that_fit_no_image(write, truth):
 
 def test_the_last_parts_of_a_path_decide():
     ours = ["x/plate1/a.tif", "x/plate2/a.tif", "x/plate1/b.tif", "deep\\er\\c.tif"]
-    entries = names("plate2/a.tif", "b.tif", "/else/where/plate1/a.tif", "c.tif") + [{"id": 9}]
-    assert pair_images(entries, [10, 20, 30, 40], ours, "r") == {1: 20, 2: 30, 3: 10, 4: 40}
+    entries = names("plate2/a.tif", "b.tif", "/else/where/x/plate1/a.tif", "c.tif") + [{"id": 9}]
+    assert pair_images(entries, [10, 20, 30, 40], ours, "r") == ({1: 20, 2: 30, 3: 10, 4: 40}, "")
     with pytest.raises(DatasetError, match="a.tif may be image 10 or 20"):
         pair_images(names("a.tif"), [10, 20], ours[:2], "r")
-    with pytest.raises(DatasetError, match="p/b.tif and q/b.tif both are image 30"):
-        pair_images(names("p/b.tif", "q/b.tif"), [30], ours[2:3], "r")
+    with pytest.raises(DatasetError, match="p/b.tif and p/b.tif both are image 30"):
+        pair_images(names("p/b.tif", "p\\b.tif"), [30], ["b.tif"], "r")
+
+
+def test_images_of_other_folders_are_other_images():
+    entries = names("in/plate1/a.png", "in/plate2/a.png")
+    assert pair_images(entries, [10], ["plate1/a.png"], "r") == ({1: 10}, "")  # and plate2's is none
+    assert pair_images(entries, [10], ["plate3/b.png"], "r") == ({}, "")
+    with pytest.raises(DatasetError, match="both are image 10"):
+        pair_images(entries, [10], ["plate3/a.png"], "r")
+    assert pair_images(entries, [10, 20], ["gt/plate2/a.png", "gt/plate1/a.png"], "r")[0] == {1: 20, 2: 10}
+    found, note = pair_images(names("plate1/a.png"), [10], ["plate2/a.png"], "r")
+    assert found == {1: 10} and "plate1/a.png is taken for plate2/a.png" in note
+
+
+def test_ids_are_each_images_own():
+    with pytest.raises(DatasetError, match="image id 1 is used more than once"):
+        pair_images([*names("a.tif"), *names("b.tif")], [1, 2], ["a.tif", "b.tif"], "r")
+    with pytest.raises(DatasetError, match=r"image 'a.tif' has id \[1\]"):
+        pair_images([{"id": [1], "file_name": "a.tif"}], [1], ["a.tif"], "r")

@@ -14,6 +14,7 @@ from skimage.measure import regionprops
 from cellseg_d2.inference.measures.cells import measure_cells, measure_columns
 from cellseg_d2.inference.measures.crops import decode_crop, decode_crops, touching_pairs
 from cellseg_d2.inference.records import Frame, FrameCells
+from cellseg_d2.run_lengths import decode_counts
 
 
 def encode(mask: np.ndarray) -> dict:
@@ -204,3 +205,11 @@ def test_masks_behind_two_thousand_million_pixels():
     rle = mask_util.frPyObjects({"size": [height, height], "counts": np.diff(edges).tolist()}, height, height)
     crop = decode_crop(rle)
     assert crop.box == (x, y, x + 3, y + 4) and crop.mask.all()
+
+
+def test_runs_behind_two_thousand_million_pixels_are_taken_whole():
+    begin = 49_000 * 50_000 + 48_000
+    counts = mask_util.frPyObjects({"size": [50_000] * 2, "counts": [begin, 5, 50_000**2 - begin - 5]}, 50_000, 50_000)
+    runs = decode_counts([counts["counts"]] * 2, np.array([50_000**2] * 2))[0].take(np.array([1]))
+    assert (runs.begin.tolist(), runs.end.tolist()) == ([begin], [begin + 5])
+    assert runs.boxes(np.array([50_000])).tolist() == [[49_000, 48_000, 1, 5]]
