@@ -24,12 +24,16 @@ def run_tool(
 
     Returns:
         What ``work`` gave; 2 after an error, which stands on stderr in one line where it is the user's, and with a
-        traceback where it is a fault of ours or the environment has CELLSEG_DEBUG=1; 130 after Ctrl-C.
+        traceback where it is a fault of ours or the environment has CELLSEG_DEBUG=1; 130 after Ctrl-C; 0 where nobody
+        reads on what is printed.
     """
     program = program or Path(sys.argv[0]).name
     sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
     try:
         return work() or 0
+    except BrokenPipeError:  # who reads has seen enough, as of "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: {stopped}\n")
         return STOPPED

@@ -17,9 +17,9 @@ from ..inference.reading.sources import find_images, output_names
 from ..inference.records import Frame
 from ..inference.runs import engines
 from ..inference.runs.collect import collect, parts_of, write_summary
-from ..inference.runs.outputs import OutputOptions, folders
+from ..inference.runs.outputs import TRACKS, OutputOptions, folders
 from ..inference.runs.parts import Job, Part
-from ..inference.runs.protection import alone, earlier_outputs, protect
+from ..inference.runs.protection import alone, protect
 from ..inference.runs.worker import RunOptions, output_errors
 from ..model_zoo import available, find_model
 from .console import console, errors
@@ -41,19 +41,21 @@ def run(args: Namespace) -> int:
         raise UserError(f"--workers {args.workers}: give a number above 0")
     if args.ray_address and args.engine != "ray":
         raise UserError("--ray-address is for --engine ray")
+    if args.tracker and not args.track:
+        raise UserError("--tracker is for --track")
     if args.tracker_model and args.tracker != "trackastra":
         raise UserError("--tracker-model is for --tracker trackastra")
-    linker = make_linker(args.tracker, args.tracker_model, args.device) if args.track else None
     files = find_model(args.model, args.weights, Transfer(console.print))
     if files.licence:
         console.print(f"{files.name}: {files.licence}")
     options = _options(args, files.sha256)
+    linker = make_linker(args.tracker or "overlap", options, args.tracker_model) if args.track else None
     paths = find_images(args.input, folders(args.output))
     jobs = [Job(path, name) for path, name in zip(paths, output_names(paths))]
     about = {"versions": versions(), "model": {"name": files.name, "sha256": files.sha256}}
     about["options"] = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
     with output_errors(args.output), alone(args.output):
-        protect(jobs, args.output)
+        protect(jobs, args.output, (*options.outputs.save, *([TRACKS] if args.track else [])))
         return _run(jobs, options, args, about, linker)
 
 
@@ -62,7 +64,6 @@ def _run(
 ) -> int:
     """Predict into a folder that is this run's own."""
     output = args.output
-    earlier = earlier_outputs(output)
     # What is broken off from here on leaves files of all images that no record tells of: they may be replaced
     write_summary(jobs, output, options.made_by, {}, about)
     done = _done(jobs, options) if args.resume else {}
@@ -73,8 +74,7 @@ def _run(
         failed += _predict([job for job in jobs if job not in done], options, args, sum(done.values()))
         failed += _track(jobs, options, linker) if linker else []
     finally:  # also of what was done before Ctrl-C
-        written = {name: known for name, known in earlier.items() if (output / name).is_file()}
-        written |= collect(jobs, options.outputs)
+        written = collect(jobs, options.outputs)
         write_summary(jobs, output, options.made_by, written, about, failed)
     return _show(parts_of(jobs, output), failed, jobs, args)
 

@@ -60,7 +60,7 @@ def _add_outputs(parser: ArgumentParser) -> None:
                        help="whose a pixel of several cells is in label images")  # fmt: skip
     group.add_argument("--track", action="store_true",
                        help="link cells over the frames of stacks, or over the images of a folder")  # fmt: skip
-    group.add_argument("--tracker", default="overlap", choices=TRACKERS,
+    group.add_argument("--tracker", choices=TRACKERS,
                        help="what links them: own assignment, LapTrack on its costs, or a Trackastra model; "
                        "default: overlap")  # fmt: skip
     group.add_argument("--tracker-model", metavar="NAME",

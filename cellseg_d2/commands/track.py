@@ -46,19 +46,20 @@ class Followed:
     error: str = ""
 
 
-def make_linker(tracker: str, model: str | None = None, device: str | None = None) -> Linker:
+def make_linker(tracker: str, options: RunOptions, model: str | None = None) -> Linker:
     """What follows cells.
 
     Args:
         tracker: of :data:`TRACKERS`.
-        model, device: see :func:`~cellseg_d2.analysis.tracking.load_trackastra`.
+        model: see :func:`~cellseg_d2.analysis.tracking.load_trackastra`.
 
     Raises:
         TrackastraError: it is not installed, or has no such model.
     """
     if tracker == "trackastra":
+        device, overlap = options.model.device, options.outputs.overlap
         network = load_trackastra(model, device and device.partition(":")[0])
-        return lambda frames, images: link_by_trackastra(frames, images(), network)
+        return lambda frames, images: link_by_trackastra(frames, images(), network, overlap=overlap)
     return lambda frames, images: LINKERS[tracker](frames)
 
 
@@ -81,7 +82,11 @@ def follow(parts: Sequence[Part], films: Sequence[Film], options: RunOptions, li
             found.append(Followed(film, error=error))
             continue
         images = partial(images_of, parts, film, options.images)
-        tracks = numbered_from(linker([result.cells for result in before], images), first)
+        try:
+            tracks = numbered_from(linker([result.cells for result in before], images), first)
+        except (ValueError, OSError) as error:
+            found.append(Followed(film, error=str(error)))
+            continue
         first += len(tracks)
         results = tracked(before, tracks)
         after |= zip(film.frames, results)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.image_io import CorruptImageError
 from ..engine.errors import UserError
 from .detectors import Detector, Found, Prepare
 from .loading import ModelOptions, load_detector
@@ -24,6 +25,7 @@ from .tiles.tiling import Stitcher, Tile, plan_tiles, tile_for
 
 __all__ = ["CellSegmenter", "ImageOptions"]
 
+MAGNIFIED = 20  # times, largest change of size by adaptation
 STITCHED = 1 << 26  # pixels, of the largest image whose probability map is kept
 
 
@@ -163,7 +165,7 @@ class CellSegmenter:
         scale, prepare = self.detector.scale, None
         if self.options.adapt:
             adapted = Adaptation().fit(view if not view.in_memory else view[:, :])
-            scale *= magnification(frame.pixel_size) if frame.pixel_size else 1.0
+            scale *= _magnification(frame)
             prepare = self.detector.fit(np.zeros((1, 1), dtype=np.uint8))
         else:
             adapted, prepare = None, self.detector.fit(view.sample())
@@ -222,6 +224,17 @@ def _notes(pending: _Pending, cap: int | None) -> tuple[str, ...]:
         return ()
     where = "it has" if len(pending.tiles) == 1 else f"{capped} of its {len(pending.tiles)} tiles have"
     return (f"{where} {cap} cells, as many as the model gives at most: there may be more, raise it with --max-cells",)
+
+
+def _magnification(frame: Frame) -> float:
+    """What a frame is resized by to look as at LIVECell's magnification; 1 where its pixel size is not known."""
+    factor = magnification(frame.pixel_size) if frame.pixel_size else 1.0
+    if not 1 / MAGNIFIED <= factor <= MAGNIFIED:
+        raise CorruptImageError(
+            frame.path,
+            f"--adapt would resize pixels of {frame.pixel_size:g} um by {factor:g}; give the right --pixel-size",
+        )
+    return factor
 
 
 def _region(view: View, adapted: AdaptedRegion | None, prepare: Prepare, tile: Tile) -> np.ndarray:

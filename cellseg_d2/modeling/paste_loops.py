@@ -28,9 +28,9 @@ def paste_runs(masks, boxes, height, width, threshold):
     """
     runs, starts = np.empty(64 * len(masks) + 64, np.int64), np.zeros(len(masks) + 1, np.int64)
     side = masks.shape[1]
-    framed = np.zeros((side + 2 * _PAD, side + 2 * _PAD), np.float32)
+    framed = np.zeros((side + 2 * _PAD, side + 2 * _PAD), np.float32)  # by columns, as pixels are looked at
     for k in range(len(masks)):
-        framed[_PAD:-_PAD, _PAD:-_PAD] = masks[k]
+        framed[_PAD:-_PAD, _PAD:-_PAD] = masks[k].T
         left, right = _window(boxes[k, 0], boxes[k, 2], width)
         top, bottom = _window(boxes[k, 1], boxes[k, 3], height)
         most = starts[k] + (right - left) * (bottom - top + 1) + 2
@@ -77,6 +77,8 @@ def _runs_of(framed, across, down, left, top, height, width, threshold, runs, co
     """Append the run lengths of one mask at ``count``; where they end."""
     columns, east = across
     rows, south = down
+    north, hit = np.float32(1) - south, np.empty(len(rows), np.bool_)
+    a, b, c, d = np.empty((4, len(rows)), np.float32)  # the values around each pixel of a column
     inside, since = False, 0  # since: the pixel at which the present run began
     for j in range(len(columns)):
         at, right, begin = columns[j], east[j], (left + j) * height
@@ -84,14 +86,19 @@ def _runs_of(framed, across, down, left, top, height, width, threshold, runs, co
         if inside and (top > 0 or j == 0):  # the column before ended in the cell and this one begins further down
             runs[count], since, inside = begin - since, begin, False
             count += 1
+        if j == 0 or at != columns[j - 1]:
+            west, next_ = framed[at], framed[at + 1]
+            for i in range(len(rows)):
+                a[i], b[i], c[i], d[i] = west[rows[i]], next_[rows[i]], west[rows[i] + 1], next_[rows[i] + 1]
+        for i in range(len(rows)):  # without a branch, so that several pixels are done at a time
+            low, high = south[i], north[i]
+            value = np.float32(np.float64(a[i]) * np.float64(keep * high))
+            value = np.float32(np.float64(b[i]) * np.float64(right * high) + np.float64(value))
+            value = np.float32(np.float64(c[i]) * np.float64(keep * low) + np.float64(value))
+            value = np.float32(np.float64(d[i]) * np.float64(right * low) + np.float64(value))
+            hit[i] = value >= threshold
         for i in range(len(rows)):
-            row, low = rows[i], south[i]
-            high = np.float32(1) - low
-            value = np.float32(np.float64(framed[row, at]) * np.float64(keep * high))
-            value = np.float32(np.float64(framed[row, at + 1]) * np.float64(right * high) + np.float64(value))
-            value = np.float32(np.float64(framed[row + 1, at]) * np.float64(keep * low) + np.float64(value))
-            value = np.float32(np.float64(framed[row + 1, at + 1]) * np.float64(right * low) + np.float64(value))
-            if (value >= threshold) != inside:
+            if hit[i] != inside:
                 place = begin + top + i
                 runs[count], since, inside = place - since, place, not inside
                 count += 1

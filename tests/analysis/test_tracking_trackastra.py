@@ -13,7 +13,6 @@ from pycocotools import mask as mask_util
 from cellseg_d2.analysis.tracking import link_by_trackastra, load_trackastra
 from cellseg_d2.analysis.tracking.by_trackastra import TrackastraError, tracks_of_graph
 from cellseg_d2.analysis.tracking.detections import detections_of
-from cellseg_d2.commands.track import make_linker
 
 SIZE = (90, 120)
 
@@ -97,7 +96,7 @@ def test_images_of_another_film():
 def test_without_trackastra(monkeypatch):
     monkeypatch.setitem(importlib.import_module("sys").modules, "trackastra.model", None)
     with pytest.raises(TrackastraError, match=r"pip install 'cellseg_d2\[trackastra\]'"):
-        make_linker("trackastra", "general_2d")
+        load_trackastra("general_2d")
 
 
 @pytest.fixture

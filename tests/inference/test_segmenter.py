@@ -151,6 +151,19 @@ def test_stacks_give_a_result_for_each_frame(tmp_path):
     assert "area_um2" in results[0].table() and results[0].table()["t"].tolist() == [0] * len(results[0])
 
 
+def test_pixels_of_a_print_are_not_adapted():
+    image = np.zeros((40, 50), np.uint8)
+    with pytest.raises(CorruptImageError, match="resize pixels of 352.8 um by 284"):
+        CellSegmenter(Blobs(), ImageOptions(adapt=True, pixel_size=352.8))(image)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 4), (3, 40, 50), (40, 50, 2)])
+def test_arrays_of_several_channels_need_a_choice(shape):
+    with pytest.raises(ValueError, match=f"{shape[2]} channels: .* channel=.* RGBA.* stack as a list"):
+        CellSegmenter(Blobs())(np.zeros(shape, np.uint8))
+    CellSegmenter(Blobs(), ImageOptions(channel=1))(np.zeros(shape, np.uint8))
+
+
 def test_adaptation_scales_to_livecells_microscope():
     image, _ = field(200, 200)
     detector = Blobs()

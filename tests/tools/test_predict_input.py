@@ -218,8 +218,8 @@ def test_stage_positions_have_files_of_their_own(work, predict, tmp_path):
         rows = table[(table["p"] == image["p"]) & (table["t"] == image["t"])]
         assert set(np.unique(labels[image["t"]])) - {0} <= set(rows["id"])
         assert {a["label"] for a in coco["annotations"] if a["image_id"] == image["id"]} == set(rows["id"])
-    predict(tmp_path / "plate.ome.tif", *options[:-1], tmp_path / "out", "--save", "csv")
-    assert not list((tmp_path / "out" / "labels").iterdir())
+    assert predict(tmp_path / "plate.ome.tif", *options[:-1], tmp_path / "out", "--threshold", 0.9)[0] == 0
+    assert len(list((tmp_path / "out" / "labels").iterdir())) == 2
 
 
 def test_a_wrong_option_leaves_earlier_results(work, predict, tmp_path):
@@ -234,7 +234,8 @@ def test_a_wrong_option_leaves_earlier_results(work, predict, tmp_path):
     for wrong, words in ((["--threads", -1], "--threads -1"), (["--device", "foo"], "--device foo"),
                          (["--min-score", "nan"], "--min-score nan"), (["--workers", 0], "--workers 0"),
                          (["--overlap", -1], "--overlap -1"), (["--ray-address", "x"], "--engine ray"),
-                         (["--tracker-model", "x"], "--tracker trackastra")):  # fmt: skip
+                         (["--tracker-model", "x"], "--tracker trackastra"),
+                         (["--tracker", "laptrack"], "--tracker is for --track")):  # fmt: skip
         status, said = predict(*options, *wrong)
         assert status == 2 and words in said and said.count("\n") == 1
 
@@ -260,12 +261,27 @@ def test_one_run_at_a_time_in_a_folder(work, predict, tmp_path):
     assert status == 2 and "another run writes there now" in said and not list(tmp_path.iterdir())
 
 
-def test_what_is_corrected_stays_known_when_other_kinds_are_saved(work, predict, tmp_path):
-    options = [work / "images" / "good.tif", "--model", work / "model", "--output", tmp_path]
-    assert predict(*options, "--save", "coco")[0] == 0 and predict(*options, "--save", "labels")[0] == 0
-    (tmp_path / "cells.json").write_text("corrected")
-    status, said = predict(*options, "--save", "coco")
-    assert status == 2 and "corrected by hand" in said and (tmp_path / "cells.json").read_text() == "corrected"
+def test_a_folder_has_the_results_of_one_run(work, predict, tmp_path):
+    options = [work / "images" / "film.tif", "--model", work / "model", "--output", tmp_path]
+    assert predict(*options, "--save", "coco,labels", "--track")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    for more, words in (
+        (["--save", "coco,labels"], "has tracks of an earlier run"),
+        (["--save", "coco,labels", "--resume"], "add --track, or"),
+        (["--save", "labels", "--track"], "has coco of an earlier run"),
+        (["--save", "csv"], "has coco, labels, tracks of an earlier run"),
+    ):
+        status, said = predict(*options, *more)
+        assert status == 2 and words in said, said
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert predict(*options, "--save", "coco,labels,csv", "--track")[0] == 0 and (tmp_path / "cells.csv").is_file()
+
+
+def test_a_run_without_a_usable_image_writes_no_table(work, predict, tmp_path):
+    options = ["--model", work / "model", "--output", tmp_path, "--save", "csv,parquet,coco"]
+    assert predict(work / "images" / "text.png", *options)[0] == 1
+    assert not (tmp_path / "cells.csv").exists() and not (tmp_path / "cells.parquet").exists()
+    assert json.loads((tmp_path / "run.json").read_text())["outputs"].keys() == {"cells.json"}
 
 
 def test_resume_knows_its_parts_whatever_runs_them(work, predict, tmp_path):

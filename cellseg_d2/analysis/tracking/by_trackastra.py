@@ -1,6 +1,8 @@
 """Cells linked by Trackastra (Gallusser and Weigert 2024), a transformer that looks at the images too."""
 
+import contextlib
 import importlib
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,12 @@ class TrackastraError(UserError):
 
 
 def link_by_trackastra(
-    frames: Sequence[Sequence[Mapping[str, Any]]], images: Sequence[np.ndarray], model: Any, *, divisions: bool = True
+    frames: Sequence[Sequence[Mapping[str, Any]]],
+    images: Sequence[np.ndarray],
+    model: Any,
+    *,
+    overlap: str = "score",
+    divisions: bool = True,
 ) -> Tracks:
     """Follow cells through a film by what a trained network says of each pair of cells of neighbouring frames.
 
@@ -31,10 +38,11 @@ def link_by_trackastra(
     next frame, which then are daughters. Gaps are not closed. All images and label images are in memory.
 
     Args:
-        frames: of each frame its cells, COCO results as :func:`.linking.link` takes them. Where masks overlap, the
-            network sees the one of the better score; a cell that others cover wholly is a track of its own.
+        frames: of each frame its cells, COCO results as :func:`.linking.link` takes them.
         images: of each frame (H, W) grey values.
         model: of :func:`load_trackastra`.
+        overlap: which cell the network sees where masks overlap, see
+            :func:`~cellseg_d2.inference.writers.label_image`; one that others cover wholly is a track of its own.
         divisions: let cells have two successors.
 
     Raises:
@@ -46,10 +54,11 @@ def link_by_trackastra(
         raise ValueError(f"{len(frames)} frames of {cells.size} pixels, images of {[image.shape for image in images]}")
     if len(np.unique(cells.frame)) < 2:
         return tracks_of(cells, np.full(len(cells), -1, dtype=np.int64), {}, float(MAX_DISTANCE))
-    labels = np.stack([label_image(of_frame, *cells.size) for of_frame in frames]).astype(np.int32)
+    labels = np.stack([label_image(of_frame, *cells.size, overlap) for of_frame in frames]).astype(np.int32)
     grey = np.stack([np.asarray(image, dtype=np.float32) for image in images])
     mode = "greedy" if divisions else "greedy_nodiv"
-    graph, _ = model.track(grey, labels, mode=mode, max_distance=MAX_DISTANCE)
+    with contextlib.redirect_stderr(io.StringIO()):  # five bars of its own a film
+        graph, _ = model.track(grey, labels, mode=mode, max_distance=MAX_DISTANCE)
     return tracks_of_graph(cells, graph)
 
 

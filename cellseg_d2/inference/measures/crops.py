@@ -37,11 +37,13 @@ def decode_crop(rle: Mapping[str, Any]) -> Crop:
 
 
 def decode_crops(rles: Sequence[Mapping[str, Any]]) -> list[Crop]:
-    """The masks of compressed COCO run lengths, thousands in one go."""
+    """The masks of compressed COCO run lengths, thousands in one go; ValueError for damaged ones."""
     if not len(rles):
         return []
     height, width = np.array([rle["size"] for rle in rles], dtype=np.int64).T
-    runs, _ = decode_counts([rle["counts"] for rle in rles], height * width)
+    runs, totals = decode_counts([rle["counts"] for rle in rles], height * width)
+    if (totals != height * width).any():
+        raise ValueError(f"the run lengths of mask {np.flatnonzero(totals != height * width)[0]} are damaged")
     owner, begin, end = runs.owners(), runs.begin.astype(np.int64), runs.end.astype(np.int64)
     height = height[owner]
     column, parts = begin // height, (end - 1) // height - begin // height + 1

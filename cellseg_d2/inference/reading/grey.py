@@ -11,6 +11,7 @@ from .axes import RGB, find_channel
 
 __all__ = ["View", "view_of"]
 
+_NAMED = 12  # channels in a message
 _BLOCKS, _BLOCK = 5, 1024  # of the sample of an image on disk: so many in each direction, pixels of their sides
 
 
@@ -87,7 +88,8 @@ def view_of(frame: Frame, channel: str | int | None = None, grey: bool = False) 
         return View(pixels, place or 0)
     if tuple(frame.channels) == RGB:
         return View(pixels, grey=grey)
-    named = ", ".join(f"{at} {name}".strip() for at, name in enumerate(frame.channels))
+    named = ", ".join(f"{at} {name}".strip() for at, name in enumerate(frame.channels[:_NAMED]))
+    named += ", ..." if count > _NAMED else ""
     raise CorruptImageError(
         frame.path, f"it has {count} channels; choose the one to find cells in with --channel: {named}"
     )

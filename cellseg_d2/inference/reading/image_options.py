@@ -60,6 +60,11 @@ def frame_of(image: np.ndarray, options: ImageOptions) -> Frame:
         raise ValueError(f"an image is a numeric array (H, W) or (H, W, C), not {image.shape} of {image.dtype}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(image))} values of the image are not finite")
+    if image.ndim == 3 and image.shape[2] not in (1, 3) and options.channel is None:
+        raise ValueError(
+            f"an array of {image.shape} has {image.shape[2]} channels: choose the one to find cells in with channel=, "
+            "take image[..., :3] of RGBA, or give the images of a stack as a list"
+        )
     image = image.astype(np.uint8) * 255 if image.dtype == bool else image
     channels = ("",) if image.ndim == 2 else RGB if image.shape[2] == 3 else ("",) * image.shape[2]
     return Frame(Path(), "", image, {}, channels, options.pixel_size, options.interval)

@@ -87,11 +87,11 @@ def _resolution(page: tifffile.TiffPage, unit: str | None) -> float | None:
     if tag is None or not tag.value[0]:
         return None
     size = tag.value[1] / tag.value[0]
-    if unit:
+    if unit and str(unit).lower() != "inch":
         return micrometres(size, str(unit))
     tag = page.tags.get("ResolutionUnit")
     name = {tifffile.RESUNIT.INCH: "inch", tifffile.RESUNIT.CENTIMETER: "cm"}.get(tag.value if tag else 0, "")
-    size = micrometres(size, name)
+    size = micrometres(size, "inch" if unit else name)  # ImageJ writes inches of pictures without a scale
     return size if size is not None and size < _COARSEST else None
 
 

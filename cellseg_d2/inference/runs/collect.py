@@ -27,7 +27,8 @@ def parts_of(jobs: Iterable[Job], output: Path) -> Iterator[Part]:
 def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
     """Write ``cells.json``, ``cells.csv`` and ``cells.parquet`` of all parts that are there, as far as they are saved.
 
-    One part is in memory at a time, so that a run may have any number of images.
+    There is no table where no image could be used, as its columns are those of the images' channels. One part is in
+    memory at a time, so that a run may have any number of images.
 
     Returns:
         The SHA-256 of each file that was written, by name.
@@ -42,7 +43,7 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
         for result, table in zip(part.results, part.tables, strict=True):
             found = measure_columns([result.frame], "track_id" in table.columns)
             columns |= {name: kind for name, kind in found.items() if name not in columns}
-    tables = [output / name if kind in save else None for kind, name in (("csv", CSV), ("parquet", PARQUET))]
+    tables = [output / name if kind in save and used else None for kind, name in (("csv", CSV), ("parquet", PARQUET))]
     shared = Counter(job.path.name for job in used)
     with ExitStack() as stack:
         coco = stack.enter_context(CocoWriter(output / COCO, classes or ("cell",))) if "coco" in save else None

@@ -3,9 +3,12 @@
 import importlib
 import logging
 import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +62,14 @@ def _until_broken(tries: dict[tuple[Job, ...], int], options: RunOptions, worker
     Those at work then have one more try, each on its own, so that it is known which of them it was.
     """
     waiting, running = sorted(tries, key=lambda group: -tries[group]), {}
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(options,))
     try:
         while waiting or running:
             while waiting and len(running) < (1 if any(map(tries.get, [*waiting[:1], *running.values()])) else workers):
                 group = waiting.pop(0)
-                running[pool.submit(_do, group)] = group
+                with _without_ctrl_c():
+                    running[pool.submit(_do, group)] = group
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 group = running[future]
@@ -74,7 +79,22 @@ def _until_broken(tries: dict[tuple[Job, ...], int], options: RunOptions, worker
     except BrokenProcessPool:
         yield from _died(tries, list(running.values()), options)
     finally:
+        for process in set(multiprocessing.active_children()) - others if running else ():
+            process.terminate()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Context in which processes are started that do not see Ctrl-C: this one does, and ends them without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _died(tries: dict[tuple[Job, ...], int], groups: list[tuple[Job, ...]], options: RunOptions) -> Iterator[Part]:

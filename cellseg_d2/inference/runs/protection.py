@@ -1,6 +1,6 @@
 """Nobody's own files are replaced by results, nor corrected ones, nor those of another run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,24 @@ from typing import Any
 from ...engine.errors import OutputError
 from ...errors import DatasetError
 from ...files import locked, read_json, sha256
-from .outputs import OF_RUN, SUMMARY, folders, hashes
+from .outputs import KINDS, OF_FILE, OF_FRAME, OF_RUN, SUMMARY, TRACKS, folders, hashes
 from .parts import FOLDER as PARTS
 from .parts import Job
 
-__all__ = ["alone", "earlier_outputs", "protect"]
+__all__ = ["alone", "protect"]
 
 LOCK = ".lock"
 
 
-def protect(jobs: Sequence[Job], output: Path) -> None:
-    """Nobody's own files are replaced, nor results of other images.
+def protect(jobs: Sequence[Job], output: Path, kinds: Collection[str]) -> None:
+    """Nobody's own files are replaced, and a folder has the results of one run.
+
+    Args:
+        kinds: what is to be written, of :data:`.outputs.KINDS`, and "tracks".
 
     Raises:
         DatasetError: ``output`` has files that no earlier run has written, that are to be predicted, that were changed
-            since, or that are results of other images.
+            since, that are results of other images, or of a kind that is not to be written again.
     """
     places = {folder.resolve() for folder in folders(output)}
     within = [job.path for job in jobs if places.intersection(job.path.resolve().parents)]
@@ -31,6 +34,7 @@ def protect(jobs: Sequence[Job], output: Path) -> None:
     if (output / SUMMARY).is_file():
         _require_same_images(jobs, output)
         _require_uncorrected(jobs, output)
+        _require_same_kinds(output, kinds)
         return
     foreign: list[Path] = [folder for folder in folders(output) if folder.is_dir() and any(folder.iterdir())]
     foreign += [output / file for file in OF_RUN.values() if (output / file).exists()]
@@ -49,6 +53,23 @@ def _require_same_images(jobs: Sequence[Job], output: Path) -> None:
         raise DatasetError(
             f"{output} has results of {len(others)} images that this run would not write there again, such as "
             f"{others[0][0]} as {others[0][1]}: choose another output folder"
+        )
+
+
+def _require_same_kinds(output: Path, kinds: Collection[str]) -> None:
+    """Results of two runs do not lie side by side: else tables were of other cells than label images."""
+    files = {kind: output / name for kind, name in OF_RUN.items() if kind in KINDS}
+    places = {kind: output / folder for kind, (folder, *_) in {**OF_FILE, **OF_FRAME}.items()}
+    places[TRACKS] = output / TRACKS
+    there = [kind for kind, path in files.items() if path.exists()]
+    there += [kind for kind, path in places.items() if path.is_dir() and any(path.iterdir())]
+    left = [kind for kind in there if kind not in kinds]
+    if left:
+        options = [f"--save ...,{','.join(kind for kind in left if kind != TRACKS)}"] * (left != [TRACKS])
+        options += ["--track"] * (TRACKS in left)
+        raise DatasetError(
+            f"{output} has {', '.join(left)} of an earlier run, which this one would leave as they are, beside other "
+            f"results: add {' and '.join(options)}, or choose another output folder"
         )
 
 
@@ -85,11 +106,6 @@ def _summary(output: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
         raise DatasetError(f"{output / SUMMARY} was not written by predict.py: choose another output folder")
     return content
-
-
-def earlier_outputs(output: Path) -> dict[str, str]:
-    """The SHA-256 of each file of all images that an earlier run has written, by name."""
-    return _summary(output)["outputs"] if (output / SUMMARY).is_file() else {}
 
 
 @contextmanager

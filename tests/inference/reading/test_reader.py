@@ -120,7 +120,8 @@ def test_samples_that_are_no_colour_are_channels(tmp_path):
 @pytest.mark.parametrize(
     ("unit", "per_unit", "expected"),
     [("um", 2, 0.5), ("micron", 1.6, 0.625), ("\\u00B5m", 4, 0.25), ("nm", 0.004, 0.25), ("mm", 800, 1.25)]
-    + [("cm", 8000, 1.25), ("pixel", 1, None), ("", 1, None), ("furlong", 1, None)],
+    + [("inch", 25400, 1), ("inch", 72, None), ("cm", 8000, 1.25)]
+    + [("pixel", 1, None), ("", 1, None), ("furlong", 1, None)],
 )
 def test_units_of_imagej(tmp_path, unit, per_unit, expected):
     tifffile.imwrite(tmp_path / "x.tif", GREY, imagej=True, resolution=(per_unit, per_unit), metadata={"unit": unit})
