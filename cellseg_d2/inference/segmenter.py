@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,11 @@ class CellSegmenter:
 
         Raises:
             CorruptImageError: an image that cannot be used.
+            ValueError: an array that is no image; of a list, before any cells are looked for.
             OSError: a file is not there or may not be read.
         """
         if isinstance(image, list | tuple):
-            return list(self.segment(frame for each in image for frame in self._frames(each)))
+            return list(self.segment(chain.from_iterable([self._frames(each, n) for n, each in enumerate(image)])))
         results = list(self.segment(self._frames(image)))
         return results[0] if len(results) == 1 else results
 
@@ -153,11 +155,14 @@ class CellSegmenter:
         for frame in open_image(path, axes=options.axes).frames(name or Path(path).stem):
             yield replace(frame, **given)
 
-    def _frames(self, image: Any) -> Iterator[Frame]:
-        """Of a path or an array."""
+    def _frames(self, image: Any, place: int | None = None) -> Iterator[Frame]:
+        """Of a path or an array, which has a place where it is one of a list."""
         if isinstance(image, str | Path):
             return self.frames_of(image)
-        return iter([frame_of(np.asarray(image), self.options)])
+        try:
+            return iter([frame_of(np.asarray(image), self.options)])
+        except ValueError as error:
+            raise error if place is None else ValueError(f"image {place} of the list: {error}") from None
 
     def _plan(self, frame: Frame) -> tuple[_Pending, Callable[[Tile], np.ndarray]]:
         """The tiles of a frame, and what reads the prepared grey values of one."""

@@ -161,6 +161,8 @@ def test_pixels_of_a_print_are_not_adapted():
 def test_arrays_of_several_channels_need_a_choice(shape):
     with pytest.raises(ValueError, match=f"{shape[2]} channels: .* channel=.* RGBA.* stack as a list"):
         CellSegmenter(Blobs())(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="image 1 of the list: an array of"):
+        CellSegmenter(None)([np.zeros((40, 50), np.uint8), np.zeros(shape, np.uint8)])
     CellSegmenter(Blobs(), ImageOptions(channel=1))(np.zeros(shape, np.uint8))
 
 
