@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
@@ -38,6 +38,7 @@ def test_no_outline_stops_the_check(segmentation):
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(-20, 110), st.integers(-20, 80)), min_size=3, max_size=9))
+@example([(0, 43), (44, 37), (57, 80), (72, 67)])  # the image's border leaves a piece of a thousandth of a pixel
 def test_a_mended_outline_has_no_problem_left(points):
     entry = {"segmentation": [[float(v) for point in points for v in point]]}
     (result,) = read_outlines([(0, entry)], (HEIGHT, WIDTH))

@@ -157,7 +157,11 @@ def _clip(outlines: Sequence[Outline], size: tuple[int, int]) -> None:
         lengths = np.array([len(ring) for ring in outline.rings])
         polygons = PolygonSet(np.concatenate(outline.rings), lengths, np.zeros(len(lengths), dtype=np.int64))
         pieces = [piece for cell in polygons.clipped(np.zeros(2), high).to_instances() for piece in cell]
-        outline.rings = [piece.reshape(-1, 2) for piece in pieces]
+        pieces = [piece.reshape(-1, 2) for piece in pieces]
+        # Not what the border only grazes
+        outline.rings = [piece for piece in pieces if shapely.Polygon(piece).area >= NO_AREA]
+        if not outline.rings:
+            outline.problems.append(("zero_area", "what lies in the image has no area"))
 
 
 def _paint(outlines: Sequence[Outline], size: tuple[int, int]) -> None:
