@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["STOPPED", "UNUSABLE", "run_tool"]
+__all__ = ["STOPPED", "UNREAD", "UNUSABLE", "run_tool"]
 
-UNUSABLE, STOPPED = 2, 130
+UNUSABLE, STOPPED, UNREAD = 2, 130, 141  # the last two as shells have them: 128 and the signal's number
 
 
 def run_tool(
@@ -24,8 +24,8 @@ def run_tool(
 
     Returns:
         What ``work`` gave; 2 after an error, which stands on stderr in one line where it is the user's, and with a
-        traceback where it is a fault of ours or the environment has CELLSEG_DEBUG=1; 130 after Ctrl-C; 0 where nobody
-        reads on what is printed.
+        traceback where it is a fault of ours or the environment has CELLSEG_DEBUG=1; 130 after Ctrl-C; 141 where nobody
+        reads on what is printed, which stops the work.
     """
     program = program or Path(sys.argv[0]).name
     sys.stdout.reconfigure(errors="replace")  # terminals that know ASCII only
@@ -33,7 +33,7 @@ def run_tool(
         return work() or 0
     except BrokenPipeError:  # who reads has seen enough, as of "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return UNREAD
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: {stopped}\n")
         return STOPPED

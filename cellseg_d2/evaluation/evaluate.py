@@ -16,7 +16,7 @@ from . import bootstrap
 from .groups import GROUPINGS, group_labels
 from .instances import best_threshold, instance_sums
 from .metrics import UNITS, TaskMetrics
-from .notes import cap_notes, describe_missing, group_notes, threshold_note
+from .notes import cap_notes, describe_missing, group_notes, threshold_notes
 from .options import TASKS, Options, Threshold
 from .outcomes import Outcomes, error_budget, outcome_sums, outcomes
 from .per_image import per_image_table
@@ -87,7 +87,7 @@ def evaluate(
     metrics["error_budget"] = budget.to_dict("records")
     metrics["protocol"] = describe(truth, results, options, protocol)
     notes += (
-        threshold_note(metrics["protocol"]["ground_truth_sha256"], options)
+        threshold_notes(metrics["protocol"]["ground_truth_sha256"], results, options)
         + group_notes(labels, options)
         + describe_missing(metrics, truth, main.score)
     )

@@ -13,7 +13,7 @@ from .reading import GroundTruth
 from .scoring import TaskScore, score_task
 from .tables import ObjectTable
 
-__all__ = ["cap_notes", "comparison_notes", "describe_missing", "group_notes", "threshold_note", "why_missing"]
+__all__ = ["cap_notes", "comparison_notes", "describe_missing", "group_notes", "threshold_notes", "why_missing"]
 
 if TYPE_CHECKING:
     from .evaluate import Evaluation
@@ -46,14 +46,22 @@ def cap_notes(truth: GroundTruth, results: ObjectTable, score: TaskScore, protoc
     return notes
 
 
-def threshold_note(digest: str, options: Options) -> list[str]:
-    """That the score threshold was chosen on the ground truth that is scored, whose SHA-256 is ``digest``."""
-    if not digest or options.threshold.digest != digest:
-        return []
-    return [
-        f"score threshold {options.threshold.value:.4g} was chosen on these very images: use it on others, and do not "
-        "report F1, PQ, SEG, AJI, counts and errors of these"
-    ]
+def threshold_notes(digest: str, results: ObjectTable, options: Options) -> list[str]:
+    """That the score threshold was chosen on the ground truth that is scored, whose SHA-256 is ``digest``; that it
+    leaves out results of a file that was cut at it, by score, before."""
+    value, notes = options.threshold.value, []
+    if digest and options.threshold.digest == digest:
+        notes.append(
+            f"score threshold {value:.4g} was chosen on these very images: use it on others, and do not report F1, PQ, "
+            "SEG, AJI, counts and errors of these"
+        )
+    below = int((results.mask_scores < value).sum())
+    if below and results.scores.min() >= value:
+        notes.append(
+            f"all {len(results)} results have a score of {value:.4g} or more, as tools/predict.py keeps them, but "
+            f"{below} a mask score below, by which a threshold keeps them here: --score-threshold 0 counts all of them"
+        )
+    return notes
 
 
 def comparison_notes(first: "Evaluation", second: "Evaluation") -> list[str]:

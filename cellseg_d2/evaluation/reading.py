@@ -18,7 +18,6 @@ from .tables import ImageTable, ObjectTable, image_table, object_table
 
 __all__ = ["GroundTruth", "read_ground_truth", "read_results", "results_table"]
 
-SURE = 0.5  # the score from which tools/predict.py and a score threshold keep cells where nothing else is said
 Id = int | str | float  # pandas writes 1.0 for 1
 Category = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 _NEEDS = {
@@ -150,13 +149,6 @@ def _paired(rows: list[_Result], images: list[dict[str, Any]], truth: GroundTrut
         notes += (
             f"{len(images) - len(paired)} images of {source} with {len(rows) - len(kept)} results are not in "
             f"{truth.source} and count nowhere",
-        )
-    unsure = int(((table.scores >= SURE) & (table.mask_scores < SURE)).sum())
-    if unsure:
-        notes += (
-            f"{unsure} of {len(table)} results of {source} have a score of {SURE} or more and a mask score below: "
-            "tools/predict.py keeps cells by score, a score threshold here looks at mask scores; --score-threshold 0 "
-            "counts every cell of the file",
         )
     if len(paired) < len(truth.images):
         notes += (f"{source} has no results of {len(truth.images) - len(paired)} images of {truth.source}",)

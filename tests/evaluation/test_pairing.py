@@ -8,7 +8,7 @@ from pycocotools import mask as mask_util
 
 from cellseg_d2.errors import DatasetError
 from cellseg_d2.evaluation.evaluate import evaluate
-from cellseg_d2.evaluation.options import Options
+from cellseg_d2.evaluation.options import Options, Threshold
 from cellseg_d2.evaluation.pairing import pair_images
 from cellseg_d2.evaluation.reading import read_ground_truth, read_results
 
@@ -103,3 +103,14 @@ def test_ids_are_each_images_own():
         pair_images([*names("a.tif"), *names("b.tif")], [1, 2], ["a.tif", "b.tif"], "r")
     with pytest.raises(DatasetError, match=r"image 'a.tif' has id \[1\]"):
         pair_images([{"id": [1], "file_name": "a.tif"}], [1], ["a.tif"], "r")
+
+
+def test_cells_kept_by_score_are_not_lost_to_a_threshold_without_a_word(write, truth):
+    cells = [cell(1, 1, 20, score=0.9, mask_score=0.4), cell(2, 2, 4, score=0.6, mask_score=0.7)]
+    results = read_results(write("results.json", names("a.tif", "b.tif"), cells), truth)
+    words = "all 2 results have a score of 0.5 or more"
+    notes = evaluate(truth, results, Options(bootstrap=0)).notes
+    assert any(words in note and "but 1 a mask score" in note for note in notes)
+    for threshold in (0, 0.65):
+        options = Options(bootstrap=0, threshold=Threshold(threshold, "given"))
+        assert not any("a mask score below" in note for note in evaluate(truth, results, options).notes)

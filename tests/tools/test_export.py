@@ -1,6 +1,5 @@
 """The export tool as a user calls it: CenterMasks and semantic models to ONNX files with a record."""
 
-import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from cellseg_d2.inference.model_folder import save_model
 from cellseg_d2.inference.runtimes.instance_export import read_networks, weights_hash
 from cellseg_d2.modeling.backbone.vovnet import SPECS, VoVNetSpec
 
+pytestmark = pytest.mark.usefixtures("quiet_exporter")
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.ROI_MASK_HEAD.CONV_DIM", 64, "MODEL.MASKIOU_ON", False,
@@ -25,14 +25,6 @@ SMALL = [
 
 
 TINY = VoVNetSpec((16, 16, 16), (16, 16, 16, 16), (32, 32, 32, 32), 1, (1, 1, 1, 1), depthwise=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    """The exporter writes to a log at each step, which takes most of its time where somebody keeps it."""
-    logging.disable(logging.INFO)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def link_by_trackastra(
     labels = np.stack([label_image(of_frame, *cells.size, overlap) for of_frame in frames]).astype(np.int32)
     grey = np.stack([np.asarray(image, dtype=np.float32) for image in images])
     mode = "greedy" if divisions else "greedy_nodiv"
-    with contextlib.redirect_stderr(io.StringIO()):  # five bars of its own a film
+    terminal = sys.stderr.isatty()  # elsewhere its bars, five a film, would fill a log
+    with contextlib.nullcontext() if terminal else contextlib.redirect_stderr(io.StringIO()):
         graph, _ = model.track(grey, labels, mode=mode, max_distance=MAX_DISTANCE)
     return tracks_of_graph(cells, graph)
 

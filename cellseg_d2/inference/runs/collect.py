@@ -44,6 +44,8 @@ def collect(jobs: Sequence[Job], options: OutputOptions) -> dict[str, str]:
             found = measure_columns([result.frame], "track_id" in table.columns)
             columns |= {name: kind for name, kind in found.items() if name not in columns}
     tables = [output / name if kind in save and used else None for kind, name in (("csv", CSV), ("parquet", PARQUET))]
+    for name in () if used else (CSV, PARQUET):
+        (output / name).unlink(missing_ok=True)  # of an earlier run
     shared = Counter(job.path.name for job in used)
     with ExitStack() as stack:
         coco = stack.enter_context(CocoWriter(output / COCO, classes or ("cell",))) if "coco" in save else None

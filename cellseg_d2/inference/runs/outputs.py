@@ -17,7 +17,7 @@ __all__ = [
     "SUMMARY",
     "TRACKS",
     "OutputOptions",
-        "folders",
+    "folders",
     "hashes",
     "remove_outputs",
     "stem_of",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import logging
 import shutil
 import subprocess
 import sys
@@ -44,6 +43,7 @@ while runs:
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 signal.raise_signal(signal.SIGUSR1)
 """
+pytestmark = pytest.mark.usefixtures("quiet_exporter")
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "centermask_v19_slim_dw.yaml"
 SMALL = (
     "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", 64, "MODEL.ROI_MASK_HEAD.CONV_DIM", 64,
@@ -75,14 +75,6 @@ def small_model(*options, cells=40):
                 module.running_var.uniform_(0.5, 1.5)
     generator.test_limits = dataclasses.replace(generator.test_limits, post_nms_topk=cells)
     return cfg, model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    """The exporter writes to a log at each step, which takes most of its time where somebody keeps it."""
-    logging.disable(logging.INFO)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
