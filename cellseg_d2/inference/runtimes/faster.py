@@ -1,22 +1,18 @@
 """The network of a CenterMask for inference: norms folded into convolutions, mask head without intermediate images."""
 
 import copy
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
-from detectron2.layers import Conv2d, CycleBatchNormList, FrozenBatchNorm2d
+from detectron2.layers import Conv2d
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ...modeling.proposal_generator.fcos import FCOS
-from ...modeling.proposal_generator.fcos_head import FCOSHead
 from ...modeling.roi_heads import CenterROIHeads
+from .detection_head import DetectionHead
+from .folding import fold_norms
 
-__all__ = ["Heads", "Trunk", "fold_norms"]
-
-_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
+__all__ = ["Heads", "Trunk"]
 
 
 class Trunk(nn.Module):
@@ -31,7 +27,7 @@ class Trunk(nn.Module):
         generator: FCOS = model.proposal_generator
         self.backbone = fold_norms(copy.deepcopy(model.backbone))
         self.fcos_features, self.map_features = list(generator.in_features), list(model.roi_heads.mask_in_features)
-        self.heads = _heads_by_level(generator.fcos_head, len(self.fcos_features))
+        self.head = DetectionHead(generator.fcos_head, len(self.fcos_features))
         kinds = [f"{kind}_{level}" for kind in ("logits", "distances", "centerness") for level in self.fcos_features]
         self.names = [*kinds, *(f"map_{level}" for level in self.map_features)]
         self.eval()
@@ -40,12 +36,7 @@ class Trunk(nn.Module):
         """(N, C, H, W) normalised and padded -> the tensors named by ``names``: of all levels class logits
         (N, K, h, w), distances (N, 4, h, w) in strides and centerness logits (N, 1, h, w); maps to pool from."""
         features = self.backbone(image)
-        levels = [features[name] for name in self.fcos_features]
-        if len(self.heads) == 1:
-            outputs = self.heads[0](levels)
-        else:
-            single = [head([level]) for head, level in zip(self.heads, levels, strict=True)]
-            outputs = [[by_level[kind][0] for by_level in single] for kind in range(3)]
+        outputs = self.head([features[name] for name in self.fcos_features])
         return (*(x for kind in outputs for x in kind), *(features[name] for name in self.map_features))
 
 
@@ -70,8 +61,8 @@ class Heads(nn.Module):
         deconv, predictor = layers.pop("deconv"), layers.pop("predictor")
         del layers["deconv_relu"]
         for layer in layers.values():
-            if isinstance(layer, Conv2d) and layer.activation is F.relu:
-                layer.activation = torch.relu_
+            if isinstance(layer, Conv2d) and isinstance(layer.activation, nn.ReLU):
+                layer.activation = nn.ReLU(inplace=True)
         self.body = nn.Sequential(*layers.values())
         self.classes = predictor.out_channels
         self.up, self.predictor = _upsampling(deconv, predictor)
@@ -89,44 +80,6 @@ class Heads(nn.Module):
         if self.scoring is None:
             return (masks,)
         return masks, _of_class(self.scoring(pooled, masks), classes).float()
-
-
-def fold_norms(module: nn.Module | None) -> nn.Module | None:
-    """Fold batch norms (in evaluation mode, frozen or not) into the convolutions before them, in place; returned."""
-    for part in [] if module is None else list(module.modules()):
-        if isinstance(part, nn.Sequential):
-            for name, following in pairwise(list(part._modules)):
-                conv, norm = part._modules[name], part._modules[following]
-                if type(conv) is nn.Conv2d and isinstance(norm, _NORMS):
-                    _fold(conv, norm)
-                    part._modules[following] = nn.Identity()
-        elif isinstance(part, Conv2d) and isinstance(part.norm, _NORMS):
-            _fold(part, part.norm)
-            part.norm = None
-    return module
-
-
-@torch.no_grad()
-def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
-    statistics = norm.running_mean, norm.running_var, norm.eps
-    conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
-
-
-def _heads_by_level(head: FCOSHead, levels: int) -> nn.ModuleList:
-    """One head for all levels, or one each where batch norms have statistics of each level."""
-    if not any(isinstance(module, CycleBatchNormList) for module in head.modules()):
-        return nn.ModuleList([copy.deepcopy(head)])
-    heads = nn.ModuleList()
-    for level in range(levels):
-        own = copy.deepcopy(head)
-        own.scales = None if own.scales is None else nn.ModuleList([own.scales[level]])
-        for tower in (own.share_tower, own.cls_tower, own.bbox_tower):
-            for name, layer in tower.named_children():
-                if isinstance(layer, CycleBatchNormList):
-                    norm = tower._modules[name] = layer[level]
-                    norm.weight, norm.bias = layer.weight, layer.bias
-        heads.append(fold_norms(own))
-    return heads
 
 
 @torch.no_grad()

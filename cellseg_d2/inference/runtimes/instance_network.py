@@ -10,6 +10,7 @@ from ...modeling.postprocess import postprocess_rle
 from ...modeling.roi_heads.center_heads import CELLS_AT_ONCE, split_instances
 from .faster import Heads, Trunk
 from .roi_align import pool_channels_last
+from .winograd import use_winograd
 
 __all__ = ["InstanceNetwork", "Run", "fast"]
 
@@ -69,6 +70,8 @@ class _Torch:
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         self.network, self.dtype = network.to(dtype).to(memory_format=torch.channels_last), dtype
+        if dtype == torch.float32:
+            use_winograd(self.network)
 
     @torch.inference_mode()
     def __call__(self, first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
