@@ -47,6 +47,7 @@ REQUIRES = [
     "onnxruntime",
     # scoring: compiled loops over run lengths and matches, typed JSON
     "numba",
+    "threadpoolctl",
     "msgspec",
     # tables, consoles and reports
     "pandas",

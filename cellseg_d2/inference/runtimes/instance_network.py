@@ -10,7 +10,7 @@ from ...modeling.postprocess import postprocess_rle
 from ...modeling.roi_heads.center_heads import CELLS_AT_ONCE, split_instances
 from .faster import Heads, Trunk
 from .roi_align import pool_channels_last
-from .winograd import use_winograd
+from .winograd import one_product_one_thread, use_winograd
 
 __all__ = ["InstanceNetwork", "Run", "fast"]
 
@@ -76,7 +76,8 @@ class _Torch:
     @torch.inference_mode()
     def __call__(self, first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         first = first.to(self.dtype, memory_format=torch.channels_last)
-        return tuple(output.float() for output in self.network(first, *others))
+        with one_product_one_thread():
+            return tuple(output.float() for output in self.network(first, *others))
 
 
 def fast(model: nn.Module, dtype: torch.dtype = torch.float32) -> InstanceNetwork:

@@ -6,26 +6,30 @@ sum over channels, so that all tiles together are 36 matrix products. The points
 +-sqrt 2 and infinity: with them the rounding error is half of that with the usual 0, +-1, +-2.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from math import sqrt
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401 - what computes np.dot in compiled loops; it is to be there for the limit
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from numba import njit
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
-__all__ = ["Winograd", "use_winograd"]
+__all__ = ["Winograd", "one_product_one_thread", "use_winograd"]
 
 LEAST_CHANNELS, LEAST_TILES = 64, 24  # below either the plain convolution is as fast
-BLOCK = 96  # tiles at a time, for each thread: what lies between the steps stays in the processor's caches
 _A, _B = np.float32(sqrt(0.5)), np.float32(sqrt(2))  # points of interpolation
 _HALF, _TWO, _FIVE_HALVES = np.float32(0.5), np.float32(2), np.float32(2.5)  # of their squares: product and sum
 
 
 class Winograd:
-    """What a 3x3 convolution computes, and a relu after it.
+    """What a 3x3 convolution computes, and a relu after it, in as many threads as PyTorch has.
 
     Args:
         conv: float32, with stride, padding and dilation of 1, and one group.
@@ -38,7 +42,7 @@ class Winograd:
         g = torch.from_numpy(np.vstack([points[:, None] ** np.arange(3) / norms[:, None], [0, 0, 1]]))
         weight = conv.weight.detach()
         filters = torch.einsum("pi,kcij,qj->pqck", g, weight.double(), g)
-        self.filters = filters.flatten(0, 1).float().contiguous()
+        self.filters = filters.flatten(0, 1).float().contiguous().numpy()
         bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
         self.plain, self.bias, self.least = (weight, conv.bias), bias.numpy(), np.float32(0 if relu else -np.inf)
 
@@ -51,15 +55,32 @@ class Winograd:
             return y if np.isinf(self.least) else y.relu_()
         pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
         result = torch.empty(n, height, width, self.filters.shape[2])
-        block = min(BLOCK * torch.get_num_threads(), tiles)
-        # One tile more than is used: rows at distances of powers of two would fall into the same places of the caches
-        spread, product = (torch.empty(36, block + 1, count) for count in self.filters.shape[1:])
-        for first in range(0, tiles, block):
-            count = min(block, tiles - first)
-            _spread(count, pixels, first, spread.numpy())
-            torch.bmm(spread[:, :count], self.filters, out=product[:, :count])
-            _gather(count, product.numpy(), self.bias, self.least, first, result.numpy())
+        threads = torch.get_num_threads()
+        ends = [tiles * k // threads for k in range(threads + 1)]
+
+        def run(first: int, stop: int) -> None:
+            _convolve(first, stop, pixels, self.filters, self.bias, self.least, result.numpy())
+
+        if threads == 1:
+            run(0, tiles)
+        else:
+            list(_pool(threads).map(run, ends[:-1], ends[1:]))
         return result.permute(0, 3, 1, 2)
+
+
+def one_product_one_thread() -> AbstractContextManager:
+    """While it lasts, matrix products of NumPy and SciPy take one thread: the tiles are what is shared out."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="winograd")
 
 
 def use_winograd(module: nn.Module) -> nn.Module:
@@ -82,6 +103,21 @@ def _suits(conv: nn.Conv2d) -> bool:
     form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
     narrow = min(conv.in_channels, conv.out_channels) < LEAST_CHANNELS
     return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") and not narrow
+
+
+@njit(cache=True, nogil=True)
+def _convolve(start, stop, pixels, filters, bias, least, result):
+    """The tiles from ``start`` to ``stop``, some at a time: what lies between the steps stays in the caches."""
+    block = max(48, 3 * filters.shape[1] // 8)
+    # One tile more than is used: rows at distances of powers of two would fall into the same places of the caches
+    spread = np.empty((36, block + 1, filters.shape[1]), np.float32)
+    product = np.empty((36, block + 1, filters.shape[2]), np.float32)
+    for first in range(start, stop, block):
+        count = min(block, stop - first)
+        _spread(count, pixels, first, spread)
+        for k in range(36):
+            np.dot(spread[k, :count], filters[k], product[k, :count])
+        _gather(count, product, bias, least, first, result)
 
 
 @njit(cache=True, fastmath={"contract"})

@@ -43,8 +43,9 @@ def test_all_sizes(always, size):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
-def test_many_channels_and_blocks(monkeypatch, relu, bias, form):
-    monkeypatch.setattr(winograd, "BLOCK", 50)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_channels_blocks_and_threads(monkeypatch, relu, bias, form, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     conv, x = nn.Conv2d(129, 96, 3, padding=1, bias=bias), torch.rand(5, 129, 30, 33).to(memory_format=form)
     with torch.inference_mode():
         y = Winograd(conv, relu)(x)
