@@ -1,14 +1,10 @@
-"""Open images that are not TIFF: PNG, JPEG and BMP, Zarr and OME-Zarr, and microscopes' own formats through bioio."""
+"""Open images that are not TIFF: PNG, JPEG and BMP, Zarr and OME-Zarr."""
 
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,14 +13,10 @@ from ...data.image_io import read_raw
 from ...errors import DatasetError
 from .metadata import Source, micrometres, seconds
 
-__all__ = ["BIOIO_READERS", "Positions", "open_bioio", "open_picture", "open_zarr", "optional"]
+__all__ = ["open_picture", "open_zarr", "optional"]
 
-# The package of bioio that reads each of these formats
-BIOIO_READERS = {".nd2": "bioio_nd2", ".czi": "bioio_czi", ".lif": "bioio_lif"}
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _LYING = (5, 6, 7, 8)  # EXIF orientations with width and height exchanged
-# What an ND2 file begins with, and what is at the end of a whole one, 8 bytes before the last
-_ND2_BEGIN, _ND2_END = b"\xda\xce\xbe\n", b"ND2 CHUNK MAP SIGNATURE 0000001!"
 
 
 def optional(package: str, path: Path) -> ModuleType:
@@ -40,42 +32,6 @@ def optional(package: str, path: Path) -> ModuleType:
             f"{path}: reading this file needs the package {error.name}; install it with: "
             f"pip install 'cellseg_d2[formats]'"
         ) from error
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Arrays of equal shape, one for each position of the stage, as one array with the positions in front."""
-
-    arrays: Sequence[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of positions, then the shape of each."""
-        return (len(self.arrays), *self.arrays[0].shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of all."""
-        return self.arrays[0].dtype
-
-    def __getitem__(self, index: tuple) -> Any:
-        """Region of one position: a position's number, then the index in its array."""
-        return self.arrays[index[0]][index[1:]]
-
-    @classmethod
-    def joined(cls, arrays: Sequence[Any], axes: Sequence[str]) -> tuple[Any, str]:
-        """One array and its axes: the only one as it is, several with P in front.
-
-        Raises:
-            ValueError: none, or arrays of different shapes, types or axes.
-        """
-        kinds = {(letters, tuple(array.shape), str(array.dtype)) for letters, array in zip(axes, arrays)}
-        if len(kinds) > 1:
-            shapes = ", ".join(f"{letters} {shape}" for letters, shape, _ in sorted(kinds))
-            raise ValueError(f"{len(arrays)} images of different kinds in one file ({shapes}); save them one by one")
-        if not kinds:
-            raise ValueError("no image in the file")
-        return (arrays[0], axes[0]) if len(arrays) == 1 else (cls(arrays), "P" + axes[0])
 
 
 @dataclass(frozen=True)
@@ -151,63 +107,3 @@ def _zarr_axes(names: Sequence[str | None] | None, number: int) -> str:
     if not names or any(name is None or len(name) != 1 for name in names):
         return "YX".rjust(number, "Q")
     return "".join(names).upper()
-
-
-class _WithoutOme:
-    """Makes bioio's reader of ND2 files leave out the metadata of all frames, which it collects for each position."""
-
-    @property
-    def ome_metadata(self) -> Any:
-        """Not there, in the way in which bioio's readers say so."""
-        raise NotImplementedError
-
-
-def open_bioio(path: Path) -> Source:
-    """An ND2, CZI or LIF file.
-
-    Raises:
-        DatasetError: bioio's package for the format is not installed.
-        ValueError: scenes of different shapes, or an ND2 file that was cut off.
-    """
-    kind = path.suffix.lower()
-    opened = optional(BIOIO_READERS[kind], path).Reader
-    if kind == ".nd2":
-        _check_whole_nd2(path)
-        opened = type("Reader", (_WithoutOme, opened), {})
-    names, scenes = opened(path).scenes, []
-    for at, name in enumerate(names):
-        reader = opened(path)  # each keeps its scene
-        reader.set_scene(name if names.count(name) == 1 else at)  # positions may share a name
-        scenes.append(reader)
-    array, axes = Positions.joined([reader.dask_data for reader in scenes], [reader.dims.order for reader in scenes])
-    first = scenes[0]
-    names = tuple(str(name) for name in first.channel_names or ())
-    known = {".nd2": _nd2_interval, ".lif": _lif_interval}.get(kind)
-    interval = known(first) if known else first.time_interval
-    interval = interval.total_seconds() if isinstance(interval, timedelta) else interval
-    size = first.physical_pixel_sizes.X
-    size = None if kind == ".nd2" and size == 1 else size  # what it says of images that are not calibrated
-    return Source(array, axes, names, micrometres(size, "um"), seconds(interval, "s"))
-
-
-def _check_whole_nd2(path: Path) -> None:
-    """Raise a ValueError where an ND2 file has lost its end, which tells where its frames are."""
-    with path.open("rb") as file:
-        if file.read(4) == _ND2_BEGIN:
-            file.seek(max(path.stat().st_size - 40, 0))
-            if file.read(32) != _ND2_END:
-                raise ValueError("cut off: the end of the file, which tells where its frames are, is not there")
-
-
-def _nd2_interval(reader: Any) -> timedelta | float | None:
-    """Median time from frame to frame as it was measured; the period that was asked for is often 0 or 1 ms."""
-    times = {}
-    for one in getattr(reader, "acquisition_times", None) or ():
-        times.setdefault(one.get("T"), one["acquisition_time"])
-    return median(b - a for a, b in pairwise(times.values())) if len(times) > 1 else reader.time_interval
-
-
-def _lif_interval(reader: Any) -> float | None:
-    """Seconds from frame to frame of a LIF file, which bioio has as coordinates of its axis T only."""
-    times = reader.xarray_dask_data.coords.get("T", ())
-    return float(times[1] - times[0]) if len(times) > 1 else None

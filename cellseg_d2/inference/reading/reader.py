@@ -16,7 +16,9 @@ from ...errors import DatasetError
 from ..records import Frame
 from .axes import FRAME_AXES, Layout, LazyPixels, channel_names, find_channel, resolve_axes
 from .metadata import TIFF_SIGNATURES, Source, check_whole_tiff, tiff_axes, tiff_metadata
-from .other_formats import BIOIO_READERS, Positions, open_bioio, open_picture, open_zarr, optional
+from .microscope_formats import BIOIO_READERS, open_bioio
+from .other_formats import open_picture, open_zarr, optional
+from .positions import Positions
 
 __all__ = ["LARGE_IMAGE", "ImageFile", "open_image"]
 

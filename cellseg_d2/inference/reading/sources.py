@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...data.image_io import IMAGE_SUFFIXES
 from ...errors import MissingDataError
-from .other_formats import BIOIO_READERS
+from .microscope_formats import BIOIO_READERS
 
 __all__ = ["SUFFIXES", "find_images", "natural", "output_names"]
 
