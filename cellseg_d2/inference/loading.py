@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
 from ..data.datasets.catalog import SEMANTIC_ONLY
-from ..engine.errors import UserError, config_errors
-from ..engine.setup import load_config
+from ..engine.errors import UserError
 from ..model_zoo import ModelFiles, cache_folder, find_model
-from ..modeling.checkpoint import load_weights
 from ..modeling.postprocess import predict_rle
 from .detectors import Detector, InstanceDetector, Network, SemanticDetector, Trunk
-from .model_folder import load_model
+from .model_folder import build_loaded, load_model
 from .runtimes.instance import make_instance_network
 from .semantic import SemanticPredictor
 
@@ -137,12 +134,7 @@ def load_files(
     """
     if files.folder:
         return load_model(files.folder, device, changes)
-    cfg = load_config(str(files.config), ["MODEL.WEIGHTS", "", *changes, "MODEL.DEVICE", device])
-    cfg.freeze()
-    with config_errors(f"the model of {files.config}"):
-        model = build_model(cfg)
-    load_weights(model, str(files.weights), complete=True, trust=trust or cfg.MODEL.TRUST_WEIGHTS)
-    return cfg, model.eval()
+    return build_loaded(files.config, files.weights, device, changes, trust)
 
 
 def networks_folder(files: ModelFiles) -> Path:

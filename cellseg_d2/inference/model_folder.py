@@ -18,7 +18,7 @@ from ..engine.setup import load_config
 from ..files import atomic_write, finite_or_none, read_json, sha256, write_json
 from ..modeling.checkpoint import load_weights
 
-__all__ = ["ModelFolderError", "load_model", "read_record", "save_model", "versions"]
+__all__ = ["ModelFolderError", "build_loaded", "load_model", "read_record", "save_model", "versions"]
 
 CONFIG, WEIGHTS, RECORD = "config.yaml", "model.pth", "model.json"
 # Networks that were exported from the weights; the star is the beginning of their hash
@@ -84,11 +84,27 @@ def load_model(
         )
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelFolderError(f"device {device}: torch sees no GPU here; use the device cpu")
-    cfg = load_config(str(folder / CONFIG), ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", *options])
-    cfg.freeze()
-    with config_errors(f"the model of {folder}"):
+    return build_loaded(folder / CONFIG, folder / WEIGHTS, device, options)
+
+
+def build_loaded(
+    config: Path, weights: Path, device: str = "cpu", options: Sequence[Any] = (), trust: bool = False
+) -> tuple[CfgNode, nn.Module]:
+    """The configuration (frozen, without the path of the weights) and the model, in evaluation mode, of two files.
+
+    Args:
+        options: ``KEY, VALUE, ...`` that are other than in the configuration.
+        trust: see :func:`..modeling.checkpoint.load_weights`; MODEL.TRUST_WEIGHTS says so too.
+
+    Raises:
+        ConfigError, WeightsError: they do not fit together, or not this version.
+    """
+    cfg = load_config(str(config), [*options, "MODEL.DEVICE", device, "MODEL.WEIGHTS", str(weights)])
+    with config_errors(f"the model of {config}"):
         model = build_model(cfg)
-    load_weights(model, str(folder / WEIGHTS), complete=True)
+    load_weights(model, str(weights), complete=True, trust=trust or cfg.MODEL.TRUST_WEIGHTS)
+    cfg.MODEL.WEIGHTS = ""
+    cfg.freeze()
     return cfg, model.eval()
 
 
