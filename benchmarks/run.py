@@ -57,7 +57,7 @@ def annotations(cells: int) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
-        Console().print(frame.run(Path(folder)))
+        Console().print(frame.run(Path(folder), "googlenet_fcn.yaml", 5))
     torch.set_num_threads(1)
     table = Table(title=f"CPU seconds, one thread, {HEIGHT} x {WIDTH} pixels")
     for column in ("", "cells", "cellseg_d2", "Detectron2", "ratio"):

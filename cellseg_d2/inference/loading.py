@@ -155,8 +155,7 @@ def _semantic(cfg: CfgNode, model: nn.Module, folder: Path | None, options: Mode
         raise UserError("--runtime openvino is for models that find instances; use onnx, torch or auto for this one")
     names = ("threshold", "min_area", "split")
     cells = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    runtime = "eager" if options.runtime == "torch" else options.runtime
-    predictor = SemanticPredictor(model, cfg, runtime=runtime, folder=folder, cells=cells)
+    predictor = SemanticPredictor(model, cfg, runtime=options.runtime, folder=folder, cells=cells)
     if options.cell_type and set(predictor.members) == {None}:
         raise UserError(f"--cell-type {options.cell_type}: {options.model} is one model for all types; leave it out")
     return SemanticDetector(predictor, options.cell_type)

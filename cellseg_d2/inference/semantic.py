@@ -28,7 +28,7 @@ from ..modeling.semantic import (
 )
 from ..modeling.semantic.ensemble import AverageSegmentor
 from .model_folder import load_model
-from .runtimes.semantic import EagerNetwork, Network, RuntimeKindError, make_network
+from .runtimes.semantic import EagerNetwork, Network, RuntimeKindError, faster_copy, make_network
 
 __all__ = ["CellPrediction", "SemanticPredictor", "scaling"]
 
@@ -101,13 +101,16 @@ class SemanticPredictor:
         folder: Path | None = None,
         cells: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, changes = model.eval(), cells or {}
+        model.eval()
+        changes = cells or {}
         if isinstance(model, CellTypeEnsemble):
             if runtime == "onnx":
-                raise RuntimeKindError("--runtime onnx runs one network; an ensemble needs eager")
+                raise RuntimeKindError("--runtime onnx runs one network; an ensemble needs torch")
             models: dict[str | None, CellSegmentor] = dict(model.members)
+            if runtime != "eager" and model.device.type == "cpu":
+                models = {name: faster_copy(each) for name, each in models.items()}
             if model.unknown == "average":
-                models[None] = AverageSegmentor(model.members.values())
+                models[None] = AverageSegmentor(models.values())
             networks = {name: EagerNetwork(each) for name, each in models.items()}
         elif isinstance(model, CellSegmentor):
             models, networks = {None: model}, {None: make_network(model, runtime, folder)}
@@ -137,8 +140,8 @@ class SemanticPredictor:
         """Load a folder that :func:`.model_folder.save_model` wrote.
 
         Args:
-            runtime: "eager" (PyTorch), "onnx" (ONNX Runtime; a first time exports the network into the folder), or
-                "auto": "onnx" on a CPU, "eager" on a GPU and for ensembles.
+            runtime: "eager" or "torch" (PyTorch, as it is or faster on a CPU), "onnx" (ONNX Runtime; a first time
+                exports the network into the folder), or "auto": on a CPU "onnx", and "torch" for ensembles.
             device: "cpu", "cuda" or "cuda:N".
             threshold: pixels of at least this probability are cells; None: the one that was saved with the weights.
             cells: further options, as of the class.

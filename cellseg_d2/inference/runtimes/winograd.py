@@ -24,6 +24,7 @@ from torch import Tensor, nn
 __all__ = ["Winograd", "one_product_one_thread", "use_winograd"]
 
 LEAST_CHANNELS, LEAST_TILES = 64, 24  # below either the plain convolution is as fast
+MOST_FILTERS = 1 << 17  # of more, four times the memory of their weights gains little
 _A, _B = np.float32(sqrt(0.5)), np.float32(sqrt(2))  # points of interpolation
 _HALF, _TWO, _FIVE_HALVES = np.float32(0.5), np.float32(2), np.float32(2.5)  # of their squares: product and sum
 
@@ -102,7 +103,8 @@ def use_winograd(module: nn.Module) -> nn.Module:
 def _suits(conv: nn.Conv2d) -> bool:
     form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
     narrow = min(conv.in_channels, conv.out_channels) < LEAST_CHANNELS
-    return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") and not narrow
+    wide = conv.in_channels * conv.out_channels > MOST_FILTERS
+    return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") and not narrow and not wide
 
 
 @njit(cache=True, nogil=True)

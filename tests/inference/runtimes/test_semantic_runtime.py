@@ -11,6 +11,7 @@ from cellseg_d2.inference.model_folder import load_model, read_record
 from cellseg_d2.inference.runtimes import semantic as runtime
 from cellseg_d2.inference.runtimes.semantic import EagerNetwork, OnnxNetwork, RuntimeKindError, make_network
 from cellseg_d2.inference.runtimes.semantic_export import ExportedNetwork
+from cellseg_d2.inference.runtimes.winograd import Winograd
 
 TINY_FCN = ("MODEL.GOOGLENET.OUT_FEATURES", ["inception3a"], "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["inception3a"])
 
@@ -62,6 +63,19 @@ def test_exported_networks_take_any_size(make_model, config, options):
         assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
 
 
+@pytest.mark.parametrize("norm", ["BN", "GN"])
+def test_the_faster_network_agrees_and_leaves_the_model_alone(make_model, norm):
+    model = make_model("MODEL.UNET.NORM", norm, "MODEL.UNET.WIDTH", 64, config="unet.yaml")[1]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    network = make_network(model, "torch")
+    assert any(isinstance(vars(layer).get("forward"), Winograd) for layer in network.model.modules())
+    image = np.random.default_rng(0).random((1, 99, 120), dtype=np.float32)
+    ours, theirs = EagerNetwork(model)(image), network(image)
+    assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any("forward" in vars(layer) for layer in model.modules())
+
+
 def test_what_is_exported_is_the_model_and_leaves_it_alone(make_model):
     model = make_model(*TINY_FCN, config="googlenet_fcn.yaml")[1]
     nn.init.normal_(model.sem_seg_head.predictor.bias)
@@ -77,16 +91,16 @@ def test_wrong_exports_are_refused(folder, network_file, monkeypatch):
     with torch.no_grad():
         model.sem_seg_head.predictor.bias += 0.01
     monkeypatch.setattr(runtime, "export_network", lambda model: network_file.read_bytes())
-    with pytest.raises(RuntimeKindError, match="use --runtime eager"):
+    with pytest.raises(RuntimeKindError, match="use --runtime torch"):
         make_network(model, "onnx")
 
 
 def test_runtimes_that_cannot_be(folder):
     model = load_model(folder)[1]
-    assert isinstance(make_network(model, "eager"), EagerNetwork)
-    with pytest.raises(RuntimeKindError, match="auto, eager, onnx"):
+    assert make_network(model, "eager").model is model
+    with pytest.raises(RuntimeKindError, match="auto, eager, torch, onnx"):
         make_network(model, "fast")
-    with pytest.raises(RuntimeKindError, match="cannot be exported.*no such layer.*use --runtime eager"):
+    with pytest.raises(RuntimeKindError, match="cannot be exported.*no such layer.*use --runtime torch"):
         model.backbone.down[0][1] = Unknown()
         make_network(model, "onnx")
 

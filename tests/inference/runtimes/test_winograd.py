@@ -82,7 +82,7 @@ def test_what_stands_in_for_what():
     plain = [
         nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3, stride=2, padding=1), nn.Conv2d(64, 64, 3, padding=0),
         nn.Conv2d(64, 64, 3, padding=2, dilation=2), nn.Conv2d(64, 64, 3, padding=1, groups=64),
-        nn.Conv2d(32, 64, 3, padding=1), nn.Conv2d(64, 4, 3, padding=1),
+        nn.Conv2d(32, 64, 3, padding=1), nn.Conv2d(64, 4, 3, padding=1), nn.Conv2d(64, 2112, 3, padding=1),
         nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"),
         Conv2d(64, 64, 3, padding=1, norm=nn.GroupNorm(32, 64)), Conv2d(64, 64, 3, padding=1, activation=torch.tanh),
     ]  # fmt: skip
