@@ -42,8 +42,11 @@ class Winograd:
         norms = np.array([1, -1.5, -1.5, 6, 6])  # products of a point's distances to the others
         g = torch.from_numpy(np.vstack([points[:, None] ** np.arange(3) / norms[:, None], [0, 0, 1]]))
         weight = conv.weight.detach()
-        filters = torch.einsum("pi,kcij,qj->pqck", g, weight.double(), g)
-        self.filters = filters.flatten(0, 1).float().contiguous().numpy()
+        taps = weight.permute(2, 3, 1, 0).flatten(0, 1).flatten(1).double()
+        filters = torch.empty(36, conv.in_channels, conv.out_channels)
+        for p in range(6):  # not all at once: they are nine times the memory of the weights
+            filters[6 * p : 6 * p + 6] = (torch.kron(g[p : p + 1], g) @ taps).view(6, *filters.shape[1:])
+        self.filters = filters.numpy()
         bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
         self.plain, self.bias, self.least = (weight, conv.bias), bias.numpy(), np.float32(0 if relu else -np.inf)
 
