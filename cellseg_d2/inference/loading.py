@@ -134,7 +134,7 @@ def load_files(
     """
     if files.folder:
         return load_model(files.folder, device, changes)
-    return build_loaded(files.config, files.weights, device, changes, trust)
+    return build_loaded(files.config, files.weights, device, changes, trust or None)
 
 
 def networks_folder(files: ModelFiles) -> Path:

@@ -54,7 +54,7 @@ def save_model(folder: str | Path, cfg: CfgNode, model: nn.Module, info: Mapping
         (folder / name).unlink(missing_ok=True)
     saved = cfg.clone()
     saved.defrost()
-    saved.MODEL.WEIGHTS = ""  # those of the folder
+    saved.MODEL.WEIGHTS, saved.MODEL.TRUST_WEIGHTS = "", False  # of the training, not of the folder
     atomic_write(folder / CONFIG, lambda stream: stream.write(saved.dump().encode("utf-8")))
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     weights = atomic_write(folder / WEIGHTS, lambda stream: torch.save({"model": state}, stream))
@@ -88,13 +88,13 @@ def load_model(
 
 
 def build_loaded(
-    config: Path, weights: Path, device: str = "cpu", options: Sequence[Any] = (), trust: bool = False
+    config: Path, weights: Path, device: str = "cpu", options: Sequence[Any] = (), trust: bool | None = False
 ) -> tuple[CfgNode, nn.Module]:
     """The configuration (frozen, without the path of the weights) and the model, in evaluation mode, of two files.
 
     Args:
         options: ``KEY, VALUE, ...`` that are other than in the configuration.
-        trust: see :func:`..modeling.checkpoint.load_weights`; MODEL.TRUST_WEIGHTS says so too.
+        trust: see :func:`..modeling.checkpoint.load_weights`; None: as MODEL.TRUST_WEIGHTS says.
 
     Raises:
         ConfigError, WeightsError: they do not fit together, or not this version.
@@ -102,7 +102,7 @@ def build_loaded(
     cfg = load_config(str(config), [*options, "MODEL.DEVICE", device, "MODEL.WEIGHTS", str(weights)])
     with config_errors(f"the model of {config}"):
         model = build_model(cfg)
-    load_weights(model, str(weights), complete=True, trust=trust or cfg.MODEL.TRUST_WEIGHTS)
+    load_weights(model, str(weights), complete=True, trust=cfg.MODEL.TRUST_WEIGHTS if trust is None else trust)
     cfg.MODEL.WEIGHTS = ""
     cfg.freeze()
     return cfg, model.eval()

@@ -76,9 +76,9 @@ class SemanticPredictor:
     becomes zeros, as in training; the prediction is what the network makes of these.
 
     Args:
-        model: a ``CellSegmentor``, or a ``CellTypeEnsemble`` whose members PyTorch runs whatever ``runtime`` says.
+        model: a ``CellSegmentor``, or a ``CellTypeEnsemble``, whose members PyTorch runs.
         cfg: the configuration that it was built with: stretch, channels and test size come from there.
-        runtime, folder: see :func:`.runtime.make_network`.
+        runtime, folder: see :func:`.runtimes.semantic.make_network`.
         cells: attributes of the models' ``CellOptions`` that are other for this predictor: ``{"min_area": 50}``. Its
             "threshold" takes the place of what was saved with the weights.
 

@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from cellseg_d2.engine.errors import ConfigError
+from cellseg_d2.files import sha256
+from cellseg_d2.inference import model_folder
 from cellseg_d2.inference.model_folder import ModelFolderError, load_model, read_record, save_model
 from cellseg_d2.modeling.checkpoint import WeightsError
 
@@ -116,3 +118,33 @@ def test_damaged_records(copied, text):
 def test_gpus_that_are_not_there(folder):
     with pytest.raises(ModelFolderError, match="use the device cpu"):
         load_model(folder, "cuda")
+
+
+class Evil:
+    """Unpickled, it runs something."""
+
+    def __reduce__(self):
+        return print, ("ran",)
+
+
+def test_a_folder_cannot_make_its_own_weights_trusted(make_model, tmp_path, capsys):
+    cfg, model = make_model("MODEL.TRUST_WEIGHTS", True)
+    folder = save_model(tmp_path / "model", cfg, model, {})
+    configuration = (folder / "config.yaml").read_text()
+    assert "TRUST_WEIGHTS: false" in configuration
+    (folder / "config.yaml").write_text(configuration.replace("TRUST_WEIGHTS: false", "TRUST_WEIGHTS: true"))
+    torch.save({"model": model.state_dict(), "more": Evil()}, folder / "model.pth")
+    record = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(record | {"sha256": sha256(folder / "model.pth")}))
+    with pytest.raises(WeightsError):
+        load_model(folder)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_the_model_is_built_with_its_weights_and_their_path_forgotten(make_model, tmp_path, monkeypatch):
+    seen = []
+    build = model_folder.build_model
+    monkeypatch.setattr(model_folder, "build_model", lambda cfg: seen.append(cfg.MODEL.WEIGHTS) or build(cfg))
+    folder = save_model(tmp_path / "model", *make_model(), {})
+    cfg, _ = load_model(folder)
+    assert seen == [str(folder / "model.pth")] and cfg.MODEL.WEIGHTS == ""

@@ -69,9 +69,8 @@ def _nd2_interval(reader: Any) -> timedelta | float | None:
     times = {}
     for one in getattr(reader, "acquisition_times", None) or ():
         times.setdefault(one.get("T"), one["acquisition_time"])
-    if len(times) < 2:
-        return reader.time_interval
-    return round(median((b - a).total_seconds() for a, b in pairwise(times.values())), 3)
+    steps = [(b - a).total_seconds() for a, b in pairwise(times.values())] or [0.0]
+    return round(median(steps), 4) or reader.time_interval
 
 
 def _lif_interval(reader: Any) -> float | None:

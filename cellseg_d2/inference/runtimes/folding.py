@@ -7,6 +7,8 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ...modeling.backbone.googlenet import BasicConv2d
+
 __all__ = ["fold_norms"]
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
@@ -24,6 +26,9 @@ def fold_norms(module: nn.Module | None) -> nn.Module | None:
         elif isinstance(part, Conv2d) and isinstance(part.norm, _NORMS):
             _fold(part, part.norm)
             part.norm = None
+        elif isinstance(part, BasicConv2d) and isinstance(part.bn, _NORMS):
+            _fold(part.conv, part.bn)
+            part.bn = None
     return module
 
 

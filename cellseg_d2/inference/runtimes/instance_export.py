@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 NETWORK_RECORD = "networks.json"
-OPSET = 18  # the last without GroupNormalization, which ONNX Runtime takes apart into many steps
+OPSET = 18  # from 21 on GroupNormalization is exported as such, and ONNX Runtime takes it apart into many steps
 # Inputs of the networks, and the axes of inputs and outputs that are free
 TRUNK_INPUTS, TRUNK_FREE = ("image",), {0: "batch", 2: "height", 3: "width"}
 HEADS_INPUTS, HEADS_FREE = ("pooled", "classes"), {0: "cells"}

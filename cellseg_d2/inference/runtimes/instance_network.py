@@ -70,8 +70,7 @@ class _Torch:
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         self.network, self.dtype = network.to(dtype).to(memory_format=torch.channels_last), dtype
-        if dtype == torch.float32:
-            use_winograd(self.network)
+        use_winograd(self.network)
 
     @torch.inference_mode()
     def __call__(self, first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class EagerNetwork:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Tensor:
         """(K, H, W) float32 logits, on the model's device, of a (C, H, W) float32 image of stretched grey values."""
-        with one_product_one_thread():
+        with one_product_one_thread() if self.model.device.type == "cpu" else nullcontext():
             (logits,) = self.model.logits([{"image": torch.from_numpy(image)}])
         return logits
 

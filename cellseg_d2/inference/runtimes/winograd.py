@@ -6,8 +6,10 @@ sum over channels, so that all tiles together are 36 matrix products. The points
 +-sqrt 2 and infinity: with them the rounding error is half of that with the usual 0, +-1, +-2.
 """
 
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cache
 from math import sqrt
 
@@ -21,11 +23,15 @@ from numba import njit
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
+from ...modeling.layers import DeformableConv2d
+
 __all__ = ["Winograd", "one_product_one_thread", "use_winograd"]
 
 LEAST_CHANNELS, LEAST_TILES = 64, 24  # below either the plain convolution is as fast
 MOST_FILTERS = 1 << 17  # of more, four times the memory of their weights gains little
 _A, _B = np.float32(sqrt(0.5)), np.float32(sqrt(2))  # points of interpolation
+_LIMIT = threading.Lock()
+_NO_LEAST = np.float32(-np.inf)
 _HALF, _TWO, _FIVE_HALVES = np.float32(0.5), np.float32(2), np.float32(2.5)  # of their squares: product and sum
 
 
@@ -43,22 +49,24 @@ class Winograd:
         g = torch.from_numpy(np.vstack([points[:, None] ** np.arange(3) / norms[:, None], [0, 0, 1]]))
         weight = conv.weight.detach()
         taps = weight.permute(2, 3, 1, 0).flatten(0, 1).flatten(1).double()
-        filters = torch.empty(36, conv.in_channels, conv.out_channels)
+        filters = torch.empty(36, conv.in_channels, conv.out_channels, dtype=torch.float32)
         for p in range(6):  # not all at once: they are nine times the memory of the weights
             filters[6 * p : 6 * p + 6] = (torch.kron(g[p : p + 1], g) @ taps).view(6, *filters.shape[1:])
         self.filters = filters.numpy()
-        bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
         self.plain, self.bias, self.least = (weight, conv.bias), bias.numpy(), np.float32(0 if relu else -np.inf)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) float32 -> (N, K, H, W) float32, contiguous as channels_last."""
+        """(N, C, H, W) float32 -> (N, K, H, W) float32, contiguous as channels_last.
+
+        What it is not made for, such as other types under autocast, goes to PyTorch's convolution."""
         n, channels, height, width = x.shape
         tiles = n * -(-height // 4) * -(-width // 4)
-        if tiles < LEAST_TILES:
+        if tiles < LEAST_TILES or channels != self.filters.shape[1] or x.dtype != torch.float32:
             y = F.conv2d(x, *self.plain, padding=1)
             return y if np.isinf(self.least) else y.relu_()
         pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
-        result = torch.empty(n, height, width, self.filters.shape[2])
+        result = torch.empty(n, height, width, self.filters.shape[2], dtype=torch.float32)
         threads = torch.get_num_threads()
         ends = [tiles * k // threads for k in range(threads + 1)]
 
@@ -72,9 +80,14 @@ class Winograd:
         return result.permute(0, 3, 1, 2)
 
 
-def one_product_one_thread() -> AbstractContextManager:
-    """While it lasts, matrix products of NumPy and SciPy take one thread: the tiles are what is shared out."""
-    return _libraries().limit(limits=1, user_api="blas")
+@contextmanager
+def one_product_one_thread() -> Iterator[None]:
+    """While it lasts, matrix products of NumPy and SciPy take one thread: the tiles are what is shared out.
+
+    The limit is the process's, so that one thread at a time is inside.
+    """
+    with _LIMIT, _libraries().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache
@@ -91,13 +104,15 @@ def use_winograd(module: nn.Module) -> nn.Module:
     """Compute a module's suitable convolutions in this way from now on, where it pays; ``module`` is returned.
 
     Args:
-        module: float32, on the CPU. Its weights are taken as they are now.
+        module: on the CPU; what is float32 of it is meant. Its weights are taken as they are now.
     """
-    for part in [] if numba.config.DISABLE_JIT else module.modules():
-        if type(part) is nn.Conv2d and _suits(part):
+    parts = [] if numba.config.DISABLE_JIT else list(module.modules())
+    deformed = {part.conv for part in parts if isinstance(part, DeformableConv2d)}  # weights for something else
+    for part in parts:
+        if type(part) is nn.Conv2d and part not in deformed and _suits(part):
             part.forward = Winograd(part)
         elif isinstance(part, Conv2d) and part.norm is None and _suits(part):
-            relu = isinstance(part.activation, nn.ReLU) or part.activation in (F.relu, torch.relu_)
+            relu = isinstance(part.activation, nn.ReLU) or part.activation is F.relu
             if relu or part.activation is None:
                 part.forward = Winograd(part, relu)
     return module
@@ -107,7 +122,8 @@ def _suits(conv: nn.Conv2d) -> bool:
     form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
     narrow = min(conv.in_channels, conv.out_channels) < LEAST_CHANNELS
     wide = conv.in_channels * conv.out_channels > MOST_FILTERS
-    return form == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") and not narrow and not wide
+    plain = form == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros") and conv.weight.dtype == torch.float32
+    return plain and not narrow and not wide
 
 
 @njit(cache=True, nogil=True)
@@ -180,7 +196,7 @@ def _gather(count, product, bias, least, first, result):
         for j in range(6):
             _transform_output(
                 product[j, k], product[6 + j, k], product[12 + j, k], product[18 + j, k], product[24 + j, k],
-                product[30 + j, k], none, -np.inf, half[0, j], half[1, j], half[2, j], half[3, j],
+                product[30 + j, k], none, _NO_LEAST, half[0, j], half[1, j], half[2, j], half[3, j],
             )  # fmt: skip
         for i in range(min(4, height - top)):
             row, to = half[i], result[image, top + i]

@@ -63,9 +63,14 @@ def test_exported_networks_take_any_size(make_model, config, options):
         assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
 
 
-@pytest.mark.parametrize("norm", ["BN", "GN"])
-def test_the_faster_network_agrees_and_leaves_the_model_alone(make_model, norm):
-    model = make_model("MODEL.UNET.NORM", norm, "MODEL.UNET.WIDTH", 64, config="unet.yaml")[1]
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [("unet.yaml", ("MODEL.UNET.NORM", "BN", "MODEL.UNET.WIDTH", 64)),
+     ("unet.yaml", ("MODEL.UNET.NORM", "GN", "MODEL.UNET.WIDTH", 64)), ("googlenet_fcn.yaml", ())],
+    ids=["batch norm", "group norm", "GoogLeNet"],
+)  # fmt: skip
+def test_the_faster_network_agrees_and_leaves_the_model_alone(make_model, config, options):
+    model = make_model(*options, config=config)[1]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     network = make_network(model, "torch")
     assert any(isinstance(vars(layer).get("forward"), Winograd) for layer in network.model.modules())
@@ -74,6 +79,7 @@ def test_the_faster_network_agrees_and_leaves_the_model_alone(make_model, norm):
     assert (ours - theirs).abs().max() < 1e-4 * max(1, ours.abs().max())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any("forward" in vars(layer) for layer in model.modules())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.model.modules())
 
 
 def test_what_is_exported_is_the_model_and_leaves_it_alone(make_model):

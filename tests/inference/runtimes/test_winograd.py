@@ -1,6 +1,9 @@
 """Winograd's convolutions give what PyTorch's give, at all sizes, and stand in for those that they can compute."""
 
+import copy
 import itertools
+import threading
+import time
 
 import numba
 import numpy as np
@@ -11,7 +14,8 @@ from detectron2.layers import Conv2d
 from torch import nn
 
 from cellseg_d2.inference.runtimes import winograd
-from cellseg_d2.inference.runtimes.winograd import Winograd, use_winograd
+from cellseg_d2.inference.runtimes.winograd import Winograd, one_product_one_thread, use_winograd
+from cellseg_d2.modeling.layers import DeformableConv2d
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +75,12 @@ def test_an_impulse_comes_out_as_the_filter(always):
 
 def test_infinity_and_nan_are_not_hidden():
     conv, x = nn.Conv2d(64, 64, 3, padding=1), torch.randn(1, 64, 40, 40)
-    x[0, 3, 20, 20] = np.nan
-    with torch.inference_mode():
-        y = Winograd(conv)(x)
-    assert y[0, :, 20, 20].isnan().all() and not y[0, :, :10].isnan().any()
+    for value in (np.nan, np.inf):
+        x[0, 3, 20, 20] = value
+        for relu in (False, True):
+            with torch.inference_mode():
+                y = Winograd(conv, relu)(x)
+            assert not y[0, :, 20, 20].isfinite().all() and y[0, :, :10].isfinite().all()
 
 
 def test_what_stands_in_for_what():
@@ -95,6 +101,41 @@ def test_what_stands_in_for_what():
         for conv, y in zip((*plain, *fast), expected):
             assert torch.allclose(conv(x[:, : conv.in_channels]), y, atol=1e-5)
     assert [isinstance(conv.forward, Winograd) for conv in (*plain, *fast)] == [False] * len(plain) + [True] * 4
+
+
+def test_the_weights_of_deformable_convolutions_are_left_alone():
+    layer = use_winograd(DeformableConv2d(64, 64, modulated=False))
+    assert not any("forward" in vars(part) for part in layer.modules())
+
+
+def test_what_it_is_not_made_for_goes_to_pytorch():
+    conv, x = nn.Conv2d(64, 64, 3, padding=1), torch.rand(1, 64, 40, 40)
+    fast = use_winograd(copy.deepcopy(conv))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(x.bfloat16()), conv(x)) and torch.allclose(fast(x), conv(x).float(), atol=0.02)
+    for channels in (32, 65, 4096):
+        with pytest.raises(RuntimeError, match="to have 64 channels"):
+            fast(torch.rand(1, channels, 40, 40))
+    assert not isinstance(use_winograd(conv.double()).forward, Winograd)
+
+
+def test_the_limit_of_threads_is_there_inside_and_gone_after_the_last():
+    def limits():
+        return [library["num_threads"] for library in winograd._libraries().select(user_api="blas").info()]
+
+    outside, inside = limits(), []
+
+    def predict():
+        with one_product_one_thread():
+            inside.append(limits())
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=predict) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 4 and set(sum(inside, [])) == {1} and limits() == outside
 
 
 def test_nothing_changes_where_nothing_compiles(monkeypatch):
