@@ -47,7 +47,7 @@ REQUIRES = [
     "onnxruntime",
     # scoring: compiled loops over run lengths and matches, typed JSON
     "numba",
-    "threadpoolctl",
+    "threadpoolctl",  # one thread for matrix products inside of them
     "msgspec",
     # tables, consoles and reports
     "pandas",

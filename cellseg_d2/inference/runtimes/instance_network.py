@@ -82,8 +82,8 @@ class _Torch:
 def fast(model: nn.Module, dtype: torch.dtype = torch.float32) -> InstanceNetwork:
     """A copy of a CenterMask's networks for inference by PyTorch on a CPU; ``model`` itself is left as it is.
 
-    Norms are folded, maps are channels_last; with bfloat16 all but the selection of detections, ROIAlign and sigmoids
-    is in that type.
+    Norms are folded, maps are channels_last, in float32 3x3 convolutions are Winograd's; with bfloat16 all but the
+    selection of detections, ROIAlign and sigmoids is in that type.
 
     Raises:
         TypeError: the mask head or the pooler is of a kind that is not known here.

@@ -14,7 +14,7 @@ __all__ = ["INPUT", "ExportedNetwork", "export_network"]
 
 INPUT, OUTPUT = "image", "logits"
 HEIGHT_AND_WIDTH = (2, 3)
-OPSET = 21  # the first with group norm
+OPSET = 21  # the first in which group norm is exported as one step
 
 
 class ExportedNetwork(nn.Module):
